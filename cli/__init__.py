@@ -1,0 +1,1 @@
+"""The commands, and the local stack."""

@@ -1,0 +1,248 @@
+"""What is known of one customer, in memory: entries in pages as they arrived, and what the fold looks up by.
+
+Orders, touches and further event ids are *entries*. An entry stays in the page in which it arrived; the last
+page is open, the others are sealed (see ``docs/adr/0002-customer-state.md``). Everything else here is derived
+from the entries, and built anew when a customer is unpacked.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from operator import attrgetter, itemgetter
+
+import msgspec
+
+PAGE_ENTRIES = 64
+"""How many entries a page holds before it is sealed."""
+
+CHANNELS_KEPT_APART = 32
+"""How many different channels are told apart per customer; further ones count as ``OTHER_CHANNEL``."""
+
+OTHER_CHANNEL = "other"
+
+
+class Order(msgspec.Struct, array_like=True, tag=0, gc=False):
+    """One order. ``time`` is its earliest purchase's, None while only refunds have come, which then wait.
+
+    ``key`` is the id of the purchase that gave ``time``. ``more`` holds further ids as ``(key, time, key,
+    time, …)`` and ``waiting`` early refunds as ``(time, amount, …)``: flat, so that the usual order costs
+    nothing. An empty ``order_id`` is an order that is forgotten and still counts.
+    """
+
+    page: int
+    order_id: str
+    time: int | None
+    paid: int
+    refunded: int = 0
+    key: int | None = None
+    more: tuple[int, ...] | None = None
+    waiting: tuple[int, ...] | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the order is one: bought, and not refunded in full. Its net is then ``paid - refunded``."""
+        return self.time is not None and (not self.refunded or self.refunded < self.paid)
+
+
+class Touch(msgspec.Struct, array_like=True, tag=1, gc=False):
+    """One touchpoint: its id's key, when, the index of its channel in ``Customer.channels``, and which
+    way."""
+
+    key: int
+    time: int
+    channel: int
+    outbound: bool
+
+
+class Seen(msgspec.Struct, array_like=True, tag=2, gc=False):
+    """The id of one more event of an order that has a great many, kept apart so that no order grows for
+    ever."""
+
+    key: int
+    time: int
+
+
+Entry = Order | Touch | Seen
+
+_time_of_touch = attrgetter("time")
+_first = itemgetter(0)
+
+
+class Page:
+    """Up to ``PAGE_ENTRIES`` entries in order of arrival, and until when they matter.
+
+    ``purchases`` and ``touches`` are the newest instants that the two topics' horizons must pass before the
+    page may be dropped, ``dated`` the newest order time, which must have left the window; -1 where there is
+    none. They are kept for sealed pages only.
+    """
+
+    __slots__ = ("dated", "entries", "number", "purchases", "touches")
+
+    def __init__(self, number: int, entries: list[Entry] | None = None) -> None:
+        self.number = number
+        self.entries: list[Entry] = [] if entries is None else entries
+        self.purchases = self.dated = self.touches = -1
+
+    def seal(self) -> None:
+        """Work out until when the page matters."""
+        self.purchases = self.dated = self.touches = -1
+        for entry in self.entries:
+            if isinstance(entry, Touch):
+                self.touches = max(self.touches, entry.time)
+            else:
+                self.purchases = max(self.purchases, newest_instant(entry))
+                if isinstance(entry, Order) and entry.time is not None:
+                    self.dated = max(self.dated, entry.time)
+
+
+def newest_instant(entry: Order | Seen) -> int:
+    """The newest instant at which an order was bought, refunded or is waiting: -1 where nothing is left."""
+    if isinstance(entry, Seen):
+        return entry.time
+    newest = -1 if entry.time is None else entry.time
+    if entry.more:
+        newest = max(newest, *entry.more[1::2])
+    if entry.waiting:
+        newest = max(newest, *entry.waiting[::2])
+    return newest
+
+
+class Customer:
+    """One customer's state, mutable and without rules of its own: the fold holds those.
+
+    ``time`` is the customer's time, None before the first purchase or refund. ``tier`` is an index into the
+    program's tiers. ``times`` and ``counted`` are the orders that count, by time; those before ``low`` have
+    left the window, and ``monetary`` is the net sum of the others. ``ids`` and ``touch_ids`` map event keys
+    to their ``occurred_at``. ``pages`` are the sealed ones, by number, ``rewritten`` those of them that
+    changed.
+    """
+
+    __slots__ = (
+        *("customer_id", "tier", "tier_seq", "time", "lifetime_orders", "lifetime_monetary", "channels"),
+        *("orders", "ids", "touch_ids", "touches", "times", "counted", "low", "monetary"),
+        *("pages", "open", "rewritten"),
+    )
+
+    def __init__(self, customer_id: str) -> None:
+        self.customer_id = customer_id
+        self.tier = 0
+        self.tier_seq = 0
+        self.time: int | None = None
+        self.lifetime_orders = 0
+        self.lifetime_monetary = 0
+        self.channels: list[str] = []
+        self.orders: dict[str, Order] = {}
+        self.ids: dict[int, int] = {}
+        self.touch_ids: dict[int, int] = {}
+        self.touches: list[Touch] = []
+        self.times: list[int] = []
+        self.counted: list[Order] = []
+        self.low = 0
+        self.monetary = 0
+        self.pages: dict[int, Page] = {}
+        self.open = Page(0)
+        self.rewritten: set[int] = set()
+
+    @property
+    def frequency(self) -> int:
+        """How many orders count in the window that ends at the customer's time."""
+        return len(self.times) - self.low
+
+    @property
+    def last_purchase_at(self) -> int | None:
+        """The newest counted order's time."""
+        return self.times[-1] if len(self.times) > self.low else None
+
+    def record(self, entry: Entry) -> int:
+        """Write a new entry into the open page, or into the next where that is full; the page's number."""
+        page = self.open
+        if len(page.entries) >= PAGE_ENTRIES:
+            self.pages[page.number] = page
+            self.rewritten.add(page.number)
+            page = self.open = Page(page.number + 1)
+        page.entries.append(entry)
+        return page.number
+
+    def touched(self, touch: Touch) -> None:
+        """Write a new touch, keeping ``touches`` in order of time."""
+        self.record(touch)
+        touches = self.touches
+        if not touches or touch.time >= touches[-1].time:
+            touches.append(touch)
+        else:
+            insort(touches, touch, key=_time_of_touch)
+
+    def changed(self, order: Order) -> None:
+        """Note that an order that was written before is no longer what it was."""
+        if order.page != self.open.number:
+            self.rewritten.add(order.page)
+
+    def enter(self, order: Order, start: int) -> None:
+        """Count an order, if it counts: over the lifetime, and in the window after ``start`` if it lies
+        there."""
+        time = order.time
+        if time is None or not order.counts:
+            return
+        net = order.paid - order.refunded
+        self.lifetime_orders += 1
+        self.lifetime_monetary += net
+        if time <= start:
+            return
+        self.monetary += net
+        times = self.times
+        if not times or time >= times[-1]:
+            times.append(time)
+            self.counted.append(order)
+        else:
+            at = bisect_right(times, time, self.low)
+            times.insert(at, time)
+            self.counted.insert(at, order)
+
+    def leave(self, order: Order, start: int) -> None:
+        """Undo ``enter``, before the order changes."""
+        time = order.time
+        if time is None or not order.counts:
+            return
+        net = order.paid - order.refunded
+        self.lifetime_orders -= 1
+        self.lifetime_monetary -= net
+        if time <= start:
+            return
+        self.monetary -= net
+        at = bisect_left(self.times, time, self.low)
+        while self.counted[at] is not order:
+            at += 1
+        del self.times[at], self.counted[at]
+
+    def slide(self, start: int) -> None:
+        """Let the orders at or before ``start`` leave the window."""
+        times, low, end = self.times, self.low, len(self.times)
+        while low < end and times[low] <= start:
+            order = self.counted[low]
+            self.monetary -= order.paid - order.refunded
+            low += 1
+        self.low = low
+
+    def arrange(self, start: int) -> None:
+        """Build ``times``, ``counted`` and ``monetary`` anew from the entries, for the window after
+        ``start``."""
+        dated = [
+            (entry.time, entry)
+            for page in (*self.pages.values(), self.open)
+            for entry in page.entries
+            if isinstance(entry, Order)
+            and entry.time is not None
+            and entry.time > start
+            # the same as Order.counts, which costs a call
+            and (not entry.refunded or entry.refunded < entry.paid)
+        ]
+        dated.sort(key=_first)
+        self.times = [time for time, _ in dated]
+        self.counted = [order for _, order in dated]
+        self.monetary = sum([order.paid - order.refunded for order in self.counted])
+        self.low = 0
+
+
+def new_customer(customer_id: str) -> Customer:
+    """A customer of whom nothing is known: the first tier, ``tier_seq`` 0, no time."""
+    return Customer(customer_id)

@@ -1,0 +1,341 @@
+"""Customers as bytes: a head with the open page inline, and sealed pages. See
+docs/adr/0002-customer-state.md.
+
+Every head and page starts with one byte, the format's version, and goes on as MessagePack. Within a version,
+fields may be added at the end of the structs with a default (a reader fills in what is missing); whatever an
+older worker must not overlook takes a new version, which the older one refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from loyalty.contacts import ContactWindow
+from loyalty.customer import Customer, Entry, Order, Page, Seen, Touch, newest_instant
+from schemas.program import Program
+
+FORMAT = 1
+_TAG = bytes([FORMAT])
+
+
+class PackedStateError(ValueError):
+    """Bytes that are no customer of this version's: written by another one, incomplete, or damaged."""
+
+
+class Packed(msgspec.Struct, frozen=True):
+    """A customer's bytes: the head, the sealed pages that changed, and the numbers of those that are no more.
+
+    A dropped page may never have been written.
+    """
+
+    head: bytes
+    written: dict[int, bytes]
+    dropped: list[int]
+
+
+class _Head(msgspec.Struct, array_like=True, gc=False):
+    """``sealed`` holds the numbers of sealed pages as runs: first, one after the last, first, …"""
+
+    tier: int
+    tier_seq: int
+    time: int | None
+    lifetime_orders: int
+    lifetime_monetary: int
+    channels: list[str]
+    sealed: list[int]
+    number: int
+    open: msgspec.Raw
+
+
+_encoder = msgspec.msgpack.Encoder()
+# Not strict, as sums beyond 64 bits, which MessagePack has no integers for, are written as text.
+_heads = msgspec.msgpack.Decoder(_Head, strict=False)
+_pages = msgspec.msgpack.Decoder(list[Entry], strict=False)
+
+
+def pages_of(head: bytes) -> int:
+    """How many sealed pages belong to a head: 0 for nearly every customer. Raises ``PackedStateError``."""
+    return len(page_numbers(head))
+
+
+def page_numbers(head: bytes) -> list[int]:
+    """The numbers of the sealed pages that belong to a head, rising. Raises ``PackedStateError``."""
+    return _numbers(_read_head(head).sealed)
+
+
+class Packing:
+    """Packs and unpacks the customers of one program."""
+
+    def __init__(self, program: Program) -> None:
+        self._tiers = len(program.tiers)
+        self._window = program.window
+        self._ledger = program.ledger
+        self._touches_kept = max(program.ledger, ContactWindow(program).reach)
+
+    def unpack(self, customer_id: str, head: bytes | None, pages: Mapping[int, bytes]) -> Customer:
+        """The customer of a head and all its sealed pages, by number; a new one where there is no head.
+
+        Raises ``PackedStateError``.
+        """
+        customer = Customer(customer_id)
+        if head is None:
+            if pages:
+                raise PackedStateError(f"customer {customer_id!r} has pages but no head")
+            return customer
+        read = _read_head(head)
+        if read.tier >= self._tiers:
+            raise PackedStateError(f"customer {customer_id!r} is in a tier that the program does not have")
+        customer.tier = read.tier
+        customer.tier_seq = read.tier_seq
+        customer.time = read.time
+        customer.lifetime_orders = read.lifetime_orders
+        customer.lifetime_monetary = read.lifetime_monetary
+        customer.channels = read.channels
+        if read.sealed or pages:
+            numbers = _numbers(read.sealed)
+            if set(numbers) != set(pages):
+                raise PackedStateError(f"customer {customer_id!r} has other pages than its head says")
+            for number in numbers:
+                page = Page(number, _read_page(pages[number]))
+                page.seal()
+                customer.pages[number] = page
+        customer.open = Page(read.number, _read_entries(bytes(read.open)))
+        _index(customer)
+        if customer.time is not None:
+            customer.arrange(customer.time - self._window)
+        return customer
+
+    def pack(
+        self, customer: Customer, purchases_newest: int | None, touchpoints_newest: int | None
+    ) -> Packed:
+        """The customer's bytes, without what no longer matters; the same customer always gives the same
+        bytes.
+
+        The two instants are the newest ``occurred_at`` of the partition's two topics, None where nothing was
+        read yet. Changes the customer only in what could not be observed.
+        """
+        # No time is before 0, and -1 stands for none: so a horizon is at least 0 and a window starts after
+        # -1.
+        keeping = _Keeping(
+            customer,
+            0 if purchases_newest is None else max(0, purchases_newest - self._ledger),
+            0 if touchpoints_newest is None else max(0, touchpoints_newest - self._touches_kept),
+            -1 if customer.time is None else max(-1, customer.time - self._window),
+        )
+        # The open page is written anyway. A quarter's delay makes the pruning cost little per event.
+        entries = customer.open.entries
+        if entries and keeping.is_over(entries[len(entries) // 4]):
+            keeping.prune(customer.open)
+        written, dropped = keeping.settle_sealed() if customer.pages else ({}, [])
+        if customer.low > 32:
+            del customer.times[: customer.low], customer.counted[: customer.low]
+            customer.low = 0
+        head = (
+            *(customer.tier, customer.tier_seq, customer.time),
+            *(customer.lifetime_orders, customer.lifetime_monetary, customer.channels),
+            *(_runs(customer.pages), customer.open.number, msgspec.Raw(_write(customer.open.entries))),
+        )
+        return Packed(_TAG + _write(head), written, dropped)
+
+
+class _Keeping:
+    """What of a customer still matters: horizons of its two topics, and where its window starts."""
+
+    def __init__(self, customer: Customer, purchases: int, touches: int, start: int) -> None:
+        self.customer = customer
+        self.purchases = purchases
+        self.touches = touches
+        self.start = start
+
+    def is_over(self, entry: Entry) -> bool:
+        """Whether nothing that may still come, and no metric, needs an entry."""
+        if isinstance(entry, Touch):
+            return entry.time < self.touches
+        if isinstance(entry, Order) and entry.time is not None and entry.time > self.start:
+            return False
+        return newest_instant(entry) < self.purchases
+
+    def settle_sealed(self) -> tuple[dict[int, bytes], list[int]]:
+        """Prune and write the sealed pages that changed, drop those that are over."""
+        customer = self.customer
+        written: dict[int, bytes] = {}
+        dropped: list[int] = []
+        for number in sorted(customer.rewritten):
+            page = customer.pages[number]
+            self.prune(page)
+            page.seal()
+            if page.entries:
+                written[number] = _TAG + _write(page.entries)
+        customer.rewritten.clear()
+        for page in customer.pages.values():
+            if page.purchases < self.purchases and page.dated <= self.start and page.touches < self.touches:
+                dropped.append(page.number)
+        for number in dropped:
+            self.forget(customer.pages.pop(number).entries)
+            written.pop(number, None)
+        return written, dropped
+
+    def prune(self, page: Page) -> None:
+        """Take out of a page what is over, and out of its orders the names and ids that are."""
+        over: list[Entry] = []
+        kept: list[Entry] = []
+        for entry in page.entries:
+            (over if self.is_over(entry) else kept).append(entry)
+        if over:
+            self.forget(over)
+            page.entries = kept
+        for entry in kept:
+            if isinstance(entry, Order):
+                self.shorten(entry)
+
+    def shorten(self, order: Order) -> None:
+        """Take from an order its ids and waiting refunds before the horizon, and its name where it is too."""
+        ids, orders = self.customer.ids, self.customer.orders
+        if order.time is not None and order.time < self.purchases:
+            if orders.get(order.order_id) is order:
+                del orders[order.order_id]
+            order.order_id = ""
+            if order.key is not None:
+                _forget_id(ids, order.key, order.time)
+                order.key = None
+        if order.more:
+            for key, time in _pairs(order.more):
+                if time < self.purchases:
+                    _forget_id(ids, key, time)
+            order.more = _flat((key, time) for key, time in _pairs(order.more) if time >= self.purchases)
+        if order.waiting:
+            order.waiting = _flat(pair for pair in _pairs(order.waiting) if pair[0] >= self.purchases)
+
+    def forget(self, entries: list[Entry]) -> None:
+        """Take entries that are over out of what the fold looks up by."""
+        customer = self.customer
+        touches = set()
+        for entry in entries:
+            if isinstance(entry, Touch):
+                touches.add(id(entry))
+                _forget_id(customer.touch_ids, entry.key, entry.time)
+                continue
+            for key, time in _ids(entry):
+                _forget_id(customer.ids, key, time)
+            if isinstance(entry, Order) and customer.orders.get(entry.order_id) is entry:
+                del customer.orders[entry.order_id]
+        if touches:
+            # All of them are older than the horizon, so they lie in the front part.
+            end = next(
+                (i for i, t in enumerate(customer.touches) if t.time >= self.touches), len(customer.touches)
+            )
+            customer.touches[:end] = [touch for touch in customer.touches[:end] if id(touch) not in touches]
+
+
+def _index(customer: Customer) -> None:
+    """Fill what the fold looks up by from the entries, the later ones winning."""
+    orders, ids, touch_ids, touches = customer.orders, customer.ids, customer.touch_ids, customer.touches
+    for page in (*customer.pages.values(), customer.open):
+        for entry in page.entries:
+            # Written out for the usual order, as this is most of the cost of loading a customer.
+            if isinstance(entry, Order):
+                if entry.order_id:
+                    orders[entry.order_id] = entry
+                if entry.key is not None and entry.time is not None:
+                    _keep_id(ids, entry.key, entry.time)
+                if entry.more:
+                    for key, time in _pairs(entry.more):
+                        _keep_id(ids, key, time)
+            elif isinstance(entry, Touch):
+                touches.append(entry)
+                _keep_id(touch_ids, entry.key, entry.time)
+            else:
+                _keep_id(ids, entry.key, entry.time)
+    touches.sort(key=lambda touch: touch.time)
+
+
+def _keep_id(ids: dict[int, int], key: int, time: int) -> None:
+    """An id that was forgotten and came again stands twice: the newer time is the one that is kept."""
+    if ids.get(key, -1) < time:
+        ids[key] = time
+
+
+def _ids(entry: Order | Seen) -> list[tuple[int, int]]:
+    """The event keys of an entry, each with its ``occurred_at``."""
+    if isinstance(entry, Seen):
+        return [(entry.key, entry.time)]
+    ids = _pairs(entry.more) if entry.more else []
+    if entry.key is not None and entry.time is not None:
+        ids.append((entry.key, entry.time))
+    return ids
+
+
+def _forget_id(ids: dict[int, int], key: int, time: int) -> None:
+    if ids.get(key) == time:
+        del ids[key]
+
+
+def _pairs(flat: tuple[int, ...]) -> list[tuple[int, int]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _flat(pairs: Any) -> tuple[int, ...] | None:
+    return tuple(number for pair in pairs for number in pair) or None
+
+
+def _runs(numbers: Mapping[int, Any]) -> list[int]:
+    """Rising numbers as runs: 3, 4, 5, 9 are 3, 6, 9, 10."""
+    if not numbers:
+        return []
+    rising = list(numbers)
+    runs = [rising[0]]
+    for before, after in pairwise(rising):
+        if after != before + 1:
+            runs += (before + 1, after)
+    return [*runs, rising[-1] + 1]
+
+
+def _numbers(runs: list[int]) -> list[int]:
+    return [number for first, end in _pairs(tuple(runs)) for number in range(first, end)]
+
+
+def _write(value: Any) -> bytes:
+    try:
+        return _encoder.encode(value)
+    except OverflowError:
+        return _encoder.encode(
+            _long_as_text(msgspec.to_builtins(value) if isinstance(value, list) else value)
+        )
+
+
+def _long_as_text(value: Any) -> Any:
+    """The same, with integers beyond 64 bits as text."""
+    if isinstance(value, (list, tuple)):
+        return [_long_as_text(item) for item in value]
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return str(value)
+    return value
+
+
+def _checked(content: bytes) -> memoryview:
+    if content[:1] != _TAG:
+        version = content[0] if content else "none"
+        raise PackedStateError(f"state of format version {version}, and this worker reads {FORMAT}")
+    return memoryview(content)[1:]
+
+
+def _read_head(head: bytes) -> _Head:
+    try:
+        return _heads.decode(_checked(head))
+    except msgspec.MsgspecError as error:
+        raise PackedStateError(f"a head that cannot be read: {error}") from error
+
+
+def _read_page(page: bytes) -> list[Entry]:
+    return _read_entries(_checked(page))
+
+
+def _read_entries(content: bytes | memoryview) -> list[Entry]:
+    try:
+        return _pages.decode(content)
+    except msgspec.MsgspecError as error:
+        raise PackedStateError(f"a page that cannot be read: {error}") from error

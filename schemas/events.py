@@ -1,0 +1,342 @@
+"""Input events: what a valid record says, and the decoder from a record's bytes to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Annotated, Literal, NoReturn, Protocol, cast
+
+import msgspec
+from msgspec import Meta
+
+from schemas import fields as f
+from schemas.amounts import Amounts, is_zero
+from schemas.cloud_events import Envelope, read_envelope
+from schemas.program import Program
+from schemas.rejection import Reason, RejectedError
+from schemas.strict_json import JsonNumber, check_text, parse
+from schemas.times import format_ms, parse_rfc3339
+
+MAX_RECORD_BYTES = 64 * 1024
+"""Key, value, and names and values of the headers together."""
+
+
+class Record(Protocol):
+    """A Kafka record, as far as it is read here; aiokafka's ConsumerRecord is one. ``timestamp``: ms."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+    @property
+    def timestamp(self) -> int: ...
+
+
+class PurchaseMade(msgspec.Struct, gc=False):
+    """A purchase, or a part of one: purchases with one ``order_id`` add up to one order.
+
+    ``amount`` is in minor units of the program's currency, already converted; ``occurred_at`` in epoch ms.
+    """
+
+    customer_id: str
+    event_id: str
+    source: str
+    order_id: str
+    amount: int
+    occurred_at: int
+    channel: str | None = None
+    store_id: str | None = None
+    campaign_id: str | None = None
+    subscription_id: str | None = None
+
+
+class RefundMade(msgspec.Struct, gc=False):
+    """A refund: lowers its order by ``amount``, at the order's own date. Units as in ``PurchaseMade``."""
+
+    customer_id: str
+    event_id: str
+    source: str
+    order_id: str
+    amount: int
+    occurred_at: int
+    channel: str | None = None
+    store_id: str | None = None
+    campaign_id: str | None = None
+    subscription_id: str | None = None
+
+
+class TouchpointMade(msgspec.Struct, gc=False):
+    """A contact with the customer; ``direction`` is ``inbound`` or ``outbound``, ``occurred_at`` epoch ms."""
+
+    customer_id: str
+    event_id: str
+    source: str
+    occurred_at: int
+    channel: str
+    direction: str
+    action: str | None = None
+    campaign_id: str | None = None
+    store_id: str | None = None
+    staff_id: str | None = None
+    order_id: str | None = None
+
+
+def event_key(source: str, event_id: str) -> int:
+    """An unsigned 64-bit number for the pair: BLAKE2b of its text, the source's length first, so that no two
+    pairs have one text. Source: RFC 7693."""
+    text = f"{len(source)}:{source}{event_id}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
+
+
+# The shapes of the bodies for the typed decoder: the same rules as the tables in schemas.fields, which a test
+# holds against each other. In the shapes without an identity, that of the body is an unknown field.
+_Id = Annotated[str, Meta(min_length=1, max_length=128)]
+_Source = Annotated[str, Meta(max_length=128)]
+_Optional = Annotated[str, Meta(max_length=f.MAX_TEXT)] | None
+
+
+class _PurchaseBody(msgspec.Struct, gc=False, kw_only=True):
+    type: Literal["purchase", "refund"]
+    customer_id: _Id
+    occurred_at: str
+    order_id: _Id
+    amount: msgspec.Raw
+    currency: str
+    channel: _Optional = None
+    store_id: _Optional = None
+    campaign_id: _Optional = None
+    subscription_id: _Optional = None
+
+
+class _Purchase(_PurchaseBody, gc=False, kw_only=True):
+    event_id: _Id
+    source: _Source | None = None
+
+
+class _TouchpointBody(msgspec.Struct, gc=False, kw_only=True):
+    type: Literal["touchpoint"]
+    customer_id: _Id
+    occurred_at: str
+    channel: Annotated[str, Meta(min_length=1, max_length=64)]
+    direction: Literal["inbound", "outbound"]
+    action: _Optional = None
+    campaign_id: _Optional = None
+    store_id: _Optional = None
+    staff_id: _Optional = None
+    order_id: _Optional = None
+
+
+class _Touchpoint(_TouchpointBody, gc=False, kw_only=True):
+    event_id: _Id
+    source: _Source | None = None
+
+
+_PURCHASE = msgspec.json.Decoder(_Purchase)
+_PURCHASE_BODY = msgspec.json.Decoder(_PurchaseBody)
+_TOUCHPOINT = msgspec.json.Decoder(_Touchpoint)
+_TOUCHPOINT_BODY = msgspec.json.Decoder(_TouchpointBody)
+
+_FAILURES = (msgspec.MsgspecError, UnicodeDecodeError)
+
+
+class EventDecoder:
+    """Decodes and validates records for one program.
+
+    Every method raises ``RejectedError`` for a record that cannot be used, with the contract's reasons in its
+    order, up to ``future_event``. Whether the record stands in the right place, and in time, the caller
+    decides. A valid event takes one typed decode; whatever that cannot take is read again, slowly, to the
+    last word.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._amounts = Amounts(program)
+        self._max_future = program.max_future
+
+    def purchase(self, record: Record) -> PurchaseMade | RefundMade:
+        """The purchase or refund of a record of the purchases topic."""
+        value = _admitted(record)
+        headers = record.headers
+        if headers and (envelope := _envelope(headers, value)) is not None:
+            body, event_id, source = _purchase_in(envelope, value)
+        else:
+            try:
+                plain = _PURCHASE.decode(value)
+            except _FAILURES:
+                body, event_id, source = _slow_purchase(value, _NO_ENVELOPE)
+            else:
+                body, event_id, source = plain, plain.event_id, plain.source or ""
+        occurred_at = _occurred_at(body.occurred_at)
+        raw = bytes(body.amount)
+        amount = self._amounts.minor(raw, body.currency)
+        made: type[PurchaseMade | RefundMade] = PurchaseMade
+        if body.type == "refund":
+            made = RefundMade
+            if not amount and is_zero(raw):
+                raise f.invalid(f.AMOUNT_NAME, "expected more than zero for a refund")
+        if occurred_at > record.timestamp + self._max_future:
+            self._reject_future(record)
+        return made(
+            body.customer_id,
+            event_id,
+            source,
+            body.order_id,
+            amount,
+            occurred_at,
+            body.channel,
+            body.store_id,
+            body.campaign_id,
+            body.subscription_id,
+        )
+
+    def touchpoint(self, record: Record) -> TouchpointMade:
+        """The touchpoint of a record of the touchpoints topic."""
+        value = _admitted(record)
+        headers = record.headers
+        if headers and (envelope := _envelope(headers, value)) is not None:
+            body, event_id, source = _touchpoint_in(envelope, value)
+        else:
+            try:
+                plain = _TOUCHPOINT.decode(value)
+            except _FAILURES:
+                body, event_id, source = _slow_touchpoint(value, _NO_ENVELOPE)
+            else:
+                body, event_id, source = plain, plain.event_id, plain.source or ""
+        occurred_at = _occurred_at(body.occurred_at)
+        if occurred_at > record.timestamp + self._max_future:
+            self._reject_future(record)
+        return TouchpointMade(
+            body.customer_id,
+            event_id,
+            source,
+            occurred_at,
+            body.channel,
+            body.direction,
+            body.action,
+            body.campaign_id,
+            body.store_id,
+            body.staff_id,
+            body.order_id,
+        )
+
+    def command(self, record: Record) -> NoReturn:
+        """Customer commands are not there yet: every record of their topic is rejected."""
+        _object(_admitted(record))
+        raise f.invalid("type", "expected no customer commands yet, they come later")
+
+    def _reject_future(self, record: Record) -> NoReturn:
+        try:
+            latest = f", no later than {format_ms(record.timestamp + self._max_future)}"
+        except ValueError:
+            latest = ""
+        raise RejectedError(
+            Reason.FUTURE_EVENT,
+            f"occurred_at: expected at most {self._max_future} ms after the record's timestamp{latest}",
+        )
+
+
+def _admitted(record: Record) -> bytes:
+    """The value of a record of bearable size, UTF-8 and bearably nested."""
+    key, value, headers = record.key, record.value, record.headers
+    size = (len(value) if value else 0) + (len(key) if key else 0)
+    if headers:
+        for name, content in headers:
+            # A name's bytes are counted as the characters they decode to were encoded.
+            size += len(name) if name.isascii() else len(name.encode("utf-8", "surrogatepass"))
+            size += len(content) if content else 0
+    if size > MAX_RECORD_BYTES:
+        raise RejectedError(
+            Reason.TOO_LARGE, f"record: expected at most {MAX_RECORD_BYTES} bytes of key, value and headers"
+        )
+    if value is None:
+        raise f.invalid("value", "expected a JSON object, not null")
+    check_text(value)
+    return value
+
+
+def _envelope(headers: Sequence[tuple[str, bytes | None]], value: bytes) -> Envelope | None:
+    try:
+        return read_envelope(headers)
+    except RejectedError:
+        # Whether it is JSON is asked before.
+        parse(value)
+        raise
+
+
+def _occurred_at(text: str) -> int:
+    try:
+        at = parse_rfc3339(text)
+    except ValueError:
+        at = -1
+        expected = f"expected {f.OCCURRED_AT.expected}"
+    else:
+        expected = "expected 1970-01-01T00:00:00Z or later"
+    if at < 0:
+        raise f.invalid(f.OCCURRED_AT.name, expected)
+    return at
+
+
+_NO_ENVELOPE = Envelope(None, None)
+
+
+def _purchase_in(envelope: Envelope, value: bytes) -> tuple[_PurchaseBody, str, str]:
+    """A purchase whose identity stands in the headers. One with half of it there is rare, and read slowly."""
+    event_id, source = envelope
+    if event_id is not None and source is not None:
+        try:
+            return _PURCHASE_BODY.decode(value), event_id, source
+        except _FAILURES:
+            pass
+    return _slow_purchase(value, envelope)
+
+
+def _touchpoint_in(envelope: Envelope, value: bytes) -> tuple[_TouchpointBody, str, str]:
+    event_id, source = envelope
+    if event_id is not None and source is not None:
+        try:
+            return _TOUCHPOINT_BODY.decode(value), event_id, source
+        except _FAILURES:
+            pass
+    return _slow_touchpoint(value, envelope)
+
+
+def _slow_purchase(value: bytes, envelope: Envelope) -> tuple[_PurchaseBody, str, str]:
+    content = _object(value)
+    event_id, source = _identity(content, envelope)
+    texts = {field.name: field.read(content) for field in f.PURCHASE_FIELDS}
+    if f.AMOUNT_NAME not in content:
+        raise f.invalid(f.AMOUNT_NAME, "missing")
+    amount = msgspec.Raw(_json_text(content[f.AMOUNT_NAME]))
+    return _PurchaseBody(amount=amount, **cast("dict[str, str]", texts)), event_id, source  # type: ignore[arg-type]
+
+
+def _slow_touchpoint(value: bytes, envelope: Envelope) -> tuple[_TouchpointBody, str, str]:
+    content = _object(value)
+    event_id, source = _identity(content, envelope)
+    texts = {field.name: field.read(content) for field in f.TOUCHPOINT_FIELDS}
+    return _TouchpointBody(**cast("dict[str, str]", texts)), event_id, source  # type: ignore[arg-type]
+
+
+def _object(value: bytes) -> dict[str, object]:
+    content = parse(value)
+    if not isinstance(content, dict):
+        raise f.invalid("value", "expected a JSON object")
+    return content
+
+
+def _identity(content: dict[str, object], envelope: Envelope) -> tuple[str, str]:
+    event_id, source = envelope
+    if event_id is None:
+        event_id = f.EVENT_ID.read(content)
+    if source is None:
+        source = f.SOURCE.read(content)
+    return event_id or "", source or ""
+
+
+def _json_text(value: object) -> bytes:
+    """The text that was judged: of a number its own; a string's may be written anew, it means the same."""
+    if isinstance(value, JsonNumber):
+        return value.encode()
+    return json.dumps(value).encode() if isinstance(value, str) else b"null"

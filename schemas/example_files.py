@@ -1,0 +1,70 @@
+"""The example records beside this module: each one valid or poison, with what the decoder must say of it.
+
+A file is one JSON object: ``about``, ``topic`` (without prefix), ``key``, ``headers`` (pairs of name and
+value), ``timestamp`` (RFC 3339), ``expect``, and the value in one of four forms: ``value`` (JSON, or null for
+no value at all), ``text`` (as it stands), ``base64``, or ``pieces`` (pairs of a text and how often it stands
+there).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from schemas.times import parse_rfc3339
+
+FOLDER = Path(__file__).parent / "examples"
+PROGRAM_FILE = FOLDER / "program.toml"
+
+
+class Example(NamedTuple):
+    """One example, as a record (``schemas.events.Record``), with what is said about it."""
+
+    name: str
+    about: str
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    timestamp: int
+    expect: dict[str, Any]
+
+
+def valid_examples() -> list[Example]:
+    """Records that must be understood; ``expect`` holds fields of the event, and its class as ``event``."""
+    return [_read(path) for path in sorted((FOLDER / "valid").glob("*.json"))]
+
+
+def invalid_examples() -> list[Example]:
+    """Records that must be rejected; ``expect`` holds the ``reason`` and the ``field`` that the detail names.
+    """
+    return [_read(path) for path in sorted((FOLDER / "invalid").glob("*.json"))]
+
+
+def _read(path: Path) -> Example:
+    content = json.loads(path.read_bytes())
+    key = content["key"]
+    return Example(
+        path.stem,
+        content["about"],
+        content["topic"],
+        None if key is None else key.encode(),
+        _value(content),
+        tuple((name, None if text is None else text.encode()) for name, text in content.get("headers", ())),
+        parse_rfc3339(content["timestamp"]),
+        content["expect"],
+    )
+
+
+def _value(content: dict[str, Any]) -> bytes | None:
+    if "text" in content:
+        return str(content["text"]).encode()
+    if "base64" in content:
+        return base64.b64decode(content["base64"])
+    if "pieces" in content:
+        return "".join(text * times for text, times in content["pieces"]).encode()
+    if content["value"] is None:
+        return None
+    return json.dumps(content["value"], ensure_ascii=False, separators=(",", ":")).encode()

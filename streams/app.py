@@ -1,0 +1,130 @@
+"""The Faust app and what it is joined from: one place where everything is made."""
+
+import tempfile
+from dataclasses import dataclass
+
+import faust
+from faust.streams import _CStreamIterator
+from faust.transport.drivers import TRANSPORTS
+from mode.supervisors import CrashingSupervisor
+
+from schemas.program import Program
+from streams.intake import Intake
+from streams.kafka_log import KafkaLog
+from streams.metrics import Metrics
+from streams.placement import Placement
+from streams.protocols import Binding, FatalError
+from streams.redis_store import RedisStore, connect
+from streams.settings import Settings
+from streams.shard import Domain
+from streams.shards import Shards
+from streams.topics import Cluster
+from streams.transport import Consumer
+
+TRANSPORTS.aliases["kizuna"] = "streams.transport:Transport"
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """The parts that the agents join."""
+
+    app: faust.App
+    settings: Settings
+    shards: Shards
+    store: RedisStore
+    log: KafkaLog
+    metrics: Metrics
+    domain: Domain
+    partitions: int
+    #: What the worker could not go on after, if anything.
+    failure: BaseException | None = None
+
+    def topic(self, name: str) -> faust.TopicT:
+        """An input of the contract, as Faust's topic; its values are `Batch`."""
+        return self.app.topic(self.settings.topic(name), value_serializer="raw", key_serializer="raw")
+
+
+def binding(settings: Settings, program: Program, cluster: Cluster, partitions: int) -> Binding:
+    """What this worker's store is built for."""
+    return Binding(cluster.id, settings.topic_prefix, settings.group, partitions, program.id, program.version)
+
+
+def build(settings: Settings, program: Program, cluster: Cluster, partitions: int) -> Pipeline:
+    """Join the parts; nothing is connected yet.
+
+    Raises FatalError where Faust's compiled stream is missing: without it, messages of an old generation are
+    acknowledged unread.
+    """
+    if _CStreamIterator is None:
+        raise FatalError("faust-streaming is installed without its compiled parts: install its binary wheel")
+    metrics = Metrics()
+    domain = Domain(program, Intake(settings, program, Placement(partitions)))
+    store = RedisStore(
+        connect(settings.redis_url),
+        settings.redis_prefix,
+        binding(settings, program, cluster, partitions),
+        domain.packing,
+    )
+    log = KafkaLog(settings, partitions)
+    app = _app(settings)
+
+    async def fail(error: BaseException) -> None:
+        if pipeline.failure is None:
+            pipeline.failure = error
+        await app.crash(error)
+
+    shards = Shards(settings, domain, store, log, store, metrics, fail)
+    Consumer.shards, Consumer.settings = shards, settings
+    pipeline = app.pipeline = Pipeline(app, settings, shards, store, log, metrics, domain, partitions)
+
+    @app.on_partitions_revoked.connect
+    async def revoked(*_: object, **__: object) -> None:
+        await shards.drop()
+
+    return pipeline
+
+
+class _App(faust.App):
+    """Connects before anything reads, and lets the shards finish before anything is closed."""
+
+    pipeline: Pipeline
+
+    async def on_start(self) -> None:
+        await self.pipeline.log.start()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        await self.pipeline.shards.close()
+        await super().on_stop()
+
+    async def on_shutdown(self) -> None:
+        await super().on_shutdown()
+        await self.pipeline.log.stop()
+        await self.pipeline.store.close()
+
+
+def _app(settings: Settings) -> _App:
+    return _App(
+        settings.group,
+        broker="kizuna://" + ";".join(settings.broker_list()),
+        autodiscover=False,
+        datadir=tempfile.mkdtemp(prefix="kizuna-"),
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        agent_supervisor=CrashingSupervisor,
+        # One item is a whole batch.
+        stream_buffer_maxsize=16,
+        # The store fences what an old generation finishes late, so nobody needs to wait for it.
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        broker_session_timeout=settings.session_timeout,
+        broker_heartbeat_interval=settings.session_timeout / 5,
+        broker_rebalance_timeout=60.0,
+        broker_request_timeout=1200.0,
+        broker_commit_interval=1.0,
+        web_bind=settings.web_host,
+        web_port=settings.web_port,
+        web_host=settings.web_host,
+        worker_redirect_stdouts=False,
+        table_standby_replicas=0,
+    )

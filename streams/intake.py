@@ -1,0 +1,80 @@
+"""The first step: each record of a batch becomes an event, a dead letter, or a record to send on."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from schemas.dead_letter import dead_letter_headers, fit
+from schemas.events import EventDecoder
+from schemas.program import Program
+from schemas.rejection import Reason, RejectedError
+from schemas.reroute import REROUTED_HEADER
+from streams.outbox import Entry
+from streams.placement import Placement
+from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Batch, Record
+from streams.settings import Settings
+from streams.topics import DEAD_LETTER_EXTRA_BYTES, DEAD_LETTERS, INPUT_MAX_BYTES
+
+
+class Event(Protocol):
+    """What every event has: whose it is and when it happened (epoch milliseconds)."""
+
+    customer_id: str
+    occurred_at: int
+
+
+#: Events in the order in which they were read, each beside its record.
+Events = list[tuple[Record, Event]]
+
+
+class Intake:
+    """Decodes, validates and places; knows nothing of customers."""
+
+    def __init__(self, settings: Settings, program: Program, placement: Placement) -> None:
+        decoder = EventDecoder(program)
+        self._settings = settings
+        self._decode: dict[str, Callable[[Record], Event]] = {
+            PURCHASES: decoder.purchase,
+            TOUCHPOINTS: decoder.touchpoint,
+            COMMANDS: decoder.command,
+        }
+        self._home = placement.of
+
+    def read(self, batch: Batch) -> tuple[Events, list[Entry]]:
+        """The batch's events, and what goes out at once. What is misplaced is not among the events."""
+        decode, home, partition = self._decode[batch.topic], self._home, batch.partition
+        events: Events = []
+        out: list[Entry] = []
+        for record in batch.records:
+            try:
+                event = decode(record)
+                key, place = home(event.customer_id)
+                if place != partition or record.key != key:
+                    out.append(self._send_on(batch.topic, record, key, place))
+                    continue
+            except RejectedError as rejected:
+                out.append(self.dead_letter(batch.topic, partition, record, rejected.reason, rejected.detail))
+            else:
+                events.append((record, event))
+        return events, out
+
+    def _send_on(self, topic: str, record: Record, key: bytes, place: int) -> Entry:
+        if any(name == REROUTED_HEADER for name, _ in record.headers):
+            raise RejectedError(Reason.MISROUTED, f"key: expected the customer_id, in partition {place}")
+        headers = [*record.headers, (REROUTED_HEADER, b"1")]
+        return Entry(topic, place, key, record.value, headers)
+
+    def dead_letter(self, topic: str, partition: int, record: Record, reason: Reason, detail: str) -> Entry:
+        """The record as it was, and why it could not be used."""
+        headers: Sequence[tuple[str, bytes | None]] = dead_letter_headers(
+            record.headers,
+            reason,
+            detail,
+            self._settings.topic(topic),
+            partition,
+            record.offset,
+            record.timestamp,
+        )
+        key, value, headers = fit(
+            record.key, record.value, headers, INPUT_MAX_BYTES + DEAD_LETTER_EXTRA_BYTES
+        )
+        return Entry(DEAD_LETTERS, None, key, value, headers, reason)

@@ -1,0 +1,189 @@
+"""Kafka beside the reading: positions, what the group has committed, and a transactional writer per shard."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
+
+from streams.placement import home
+from streams.protocols import INPUTS, FatalError, OutRecord, RefusedError, UnavailableError
+from streams.settings import Settings
+from streams.topics import TIER_CHANGES
+
+#: Producer batches are closed at this size; a single larger record still goes, alone, up to the topic's own limit.
+_BATCH_BYTES = 512 * 1024
+#: Above the dead-letter topic's limit, so that the broker and not the client judges a record's size.
+_REQUEST_BYTES = 4 * 1024 * 1024
+#: A request that times out in the client while the broker still works on it can wedge an idempotent producer
+#: (aiokafka 1017), so the client waits long; a vanished broker is noticed by its closed connection.
+_REQUEST_TIMEOUT_MS = 120_000
+#: After this long the broker aborts what a vanished worker left open; a take-over does so at once.
+_TRANSACTION_TIMEOUT_MS = 60_000
+
+
+class KafkaLog:
+    """`streams.protocols.Log` on one cluster. Start it before use, stop it at the end."""
+
+    def __init__(self, settings: Settings, partitions: int) -> None:
+        self._settings = settings
+        self._partitions = partitions
+        self._probe: Any = None
+        self._admin: Any = None
+
+    async def start(self) -> None:
+        """Connect. Raises UnavailableError."""
+        brokers = self._settings.broker_list()
+        async with _answers():
+            # Reads no records: only asks where partitions begin and end, open transactions included.
+            self._probe = AIOKafkaConsumer(bootstrap_servers=brokers, isolation_level="read_uncommitted")
+            self._admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+            await self._probe.start()
+            await self._admin.start()
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        if self._probe is not None:
+            await self._probe.stop()
+            await self._admin.close()
+
+    async def starts(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
+        """First position there is."""
+        async with _answers():
+            return self._named(await self._probe.beginning_offsets(self._inputs(partitions)))
+
+    async def ends(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
+        """Position behind the last record, open transactions included."""
+        async with _answers():
+            return self._named(await self._probe.end_offsets(self._inputs(partitions)))
+
+    async def committed(self) -> dict[tuple[str, int], int]:
+        """What the group has committed on the inputs."""
+        async with _answers():
+            held = await self._admin.list_consumer_group_offsets(self._settings.group)
+        inputs = set(self._inputs(range(self._partitions)))
+        return self._named({tp: at.offset for tp, at in held.items() if tp in inputs and at.offset >= 0})
+
+    async def writer(self, partition: int) -> "KafkaWriter":
+        """The shard's transactional producer, initialised: fences a predecessor and settles what it left open."""
+        writer = KafkaWriter(self._settings, self._admin, partition)
+        await writer.start()
+        return writer
+
+    def _inputs(self, partitions: Iterable[int]) -> list[TopicPartition]:
+        held = list(partitions)
+        return [TopicPartition(self._settings.topic(name), p) for name in INPUTS for p in held]
+
+    def _named(self, positions: Mapping[TopicPartition, int]) -> dict[tuple[str, int], int]:
+        cut = len(self._settings.topic_prefix)
+        return {(tp.topic[cut:], tp.partition): at for tp, at in positions.items()}
+
+
+class KafkaWriter:
+    """The only producer that may publish a shard's outbox: `transactional.id` is `<group>-<partition>`."""
+
+    def __init__(self, settings: Settings, admin: AIOKafkaAdminClient, partition: int) -> None:
+        self._settings = settings
+        self._admin = admin
+        self._group = f"{settings.group}.outbox"
+        self._output = TopicPartition(settings.topic(TIER_CHANGES), partition)
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=settings.broker_list(),
+            transactional_id=f"{settings.group}-{partition}",
+            transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=_REQUEST_BYTES,
+            acks="all",
+        )
+
+    async def start(self) -> None:
+        """Fence the predecessor. Raises UnavailableError."""
+        async with _answers():
+            await self._producer.start()
+
+    async def published(self) -> int:
+        """Number of the last outbox entry that was published, 0 for none."""
+        async with _answers():
+            held = await self._admin.list_consumer_group_offsets(self._group, partitions=[self._output])
+        return max(0, held[self._output].offset) if self._output in held else 0
+
+    async def publish(self, records: Iterable[OutRecord], upto: int) -> int | None:
+        """All records and the number of the last entry, in one transaction; see `streams.protocols.Writer`."""
+        producer = self._producer
+        async with _answers():
+            await producer.begin_transaction()
+            sent: dict[TopicPartition, list[asyncio.Future[Any]]] = {}
+            building: dict[TopicPartition, Any] = {}
+            for record in records:
+                target = await self._target(record)
+                batch = building.get(target)
+                if batch is None:
+                    batch = building[target] = producer.create_batch()
+                if not _append(batch, record):
+                    sent.setdefault(target, []).append(await self._send(batch, target))
+                    batch = building[target] = producer.create_batch()
+                    _append(batch, record)
+            for target, batch in building.items():
+                sent.setdefault(target, []).append(await self._send(batch, target))
+            last: int | None = None
+            for target, futures in sent.items():
+                for future in futures:
+                    metadata = await future
+                    if target == self._output and metadata is not None:
+                        last = metadata.offset
+            await producer.send_offsets_to_transaction(
+                {self._output: OffsetAndMetadata(upto, "")}, self._group
+            )
+            await producer.commit_transaction()
+        # Of a batch only the first offset is known: reading on from there sees a few records again, never too few.
+        return last
+
+    async def _send(self, batch: Any, target: TopicPartition) -> "asyncio.Future[Any]":
+        batch.close()
+        future: asyncio.Future[Any] = await self._producer.send_batch(
+            batch, target.topic, partition=target.partition
+        )
+        return future
+
+    async def _target(self, record: OutRecord) -> TopicPartition:
+        topic = self._settings.topic(record.topic)
+        if record.partition is not None:
+            return TopicPartition(topic, record.partition)
+        available = await self._producer.partitions_for(topic)
+        if not available:
+            raise FatalError(f"topic {topic} is missing: kizuna topics create")
+        # A dead letter without a key stays beside its shard's others; with one, Kafka's own default decides.
+        if record.key is None:
+            return TopicPartition(topic, self._output.partition % len(available))
+        return TopicPartition(topic, home(record.key, len(available)))
+
+    async def close(self) -> None:
+        """Leave the producer; an open transaction is aborted by whoever initialises the id next."""
+        try:
+            await asyncio.wait_for(self._producer.stop(), timeout=5)
+        except (KafkaError, OSError, TimeoutError):
+            # It was fenced or the broker is gone: the next owner settles what is open.
+            return
+
+
+def _append(batch: Any, record: OutRecord) -> bool:
+    return (
+        batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+        is not None
+    )
+
+
+@asynccontextmanager
+async def _answers() -> AsyncIterator[None]:
+    """Turns Kafka's errors into what they mean for a shard."""
+    try:
+        yield
+    except ProducerFenced as error:
+        raise RefusedError("another worker has initialised the shard's transactional producer") from error
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise UnavailableError(f"Kafka did not answer: {type(error).__name__}: {error}") from error

@@ -1,0 +1,45 @@
+"""What the worker logs: one line each, no customer, no secret; a broker that is gone does not fill the disk."""
+
+import logging
+import logging.config
+import time
+
+
+class RateLimit(logging.Filter):
+    """Lets the same message of the same logger pass once in `every` seconds.
+
+    aiokafka reconnects about 2,000 times a second to a broker that stopped gracefully, and logs each.
+    """
+
+    def __init__(self, every: float = 5.0) -> None:
+        super().__init__()
+        self._every = every
+        self._passed: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log this one."""
+        key = record.name, str(record.msg)
+        now = time.monotonic()
+        if now - self._passed.get(key, -self._every) < self._every:
+            return False
+        if len(self._passed) > 1_000:
+            self._passed.clear()
+        self._passed[key] = now
+        return True
+
+
+def configure(level: str = "INFO") -> None:
+    """Log to standard error: this project's own lines from `level` on, the libraries' from WARNING on."""
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "filters": {"rate": {"()": RateLimit}},
+            "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"}},
+            "handlers": {
+                "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["rate"]}
+            },
+            "root": {"level": "WARNING", "handlers": ["stderr"]},
+            "loggers": {name: {"level": level} for name in ("streams", "agents", "cli")},
+        }
+    )

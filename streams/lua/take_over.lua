@@ -1,0 +1,43 @@
+-- A new owner. A shard that was never begun is begun; one that was begun for anything else is refused.
+-- KEYS: shard, outbox
+-- ARGV: token, number of the last published outbox entry,
+--       binding (count, then field and value), where a new shard begins (count, then field and value)
+local shard, outbox = KEYS[1], KEYS[2]
+local at = 3
+local function pairs_of()
+  local count = tonumber(ARGV[at])
+  local first = at + 1
+  at = first + count
+  return first, at - 1
+end
+
+local first, last = pairs_of()
+local begun = redis.call('HEXISTS', shard, 'version') == 1
+if begun then
+  for i = first, last, 2 do
+    local held = redis.call('HGET', shard, ARGV[i])
+    if held ~= ARGV[i + 1] then
+      return redis.error_reply('BOUND ' .. ARGV[i] .. ' ' .. tostring(held) .. ' ' .. ARGV[i + 1])
+    end
+  end
+else
+  redis.call('HSET', shard, 'version', '0', 'outbox_last', '0', unpack(ARGV, first, last))
+  first, last = pairs_of()
+  redis.call('HSET', shard, unpack(ARGV, first, last))
+end
+redis.call('HSET', shard, 'owner', ARGV[1])
+
+-- What was published is not published again. Where more was published than this store ever numbered, it has lost
+-- its last writes: numbering goes on above.
+local published = tonumber(ARGV[2])
+local newest = tonumber(redis.call('HGET', shard, 'outbox_last'))
+if published > newest then
+  redis.call('HSET', shard, 'outbox_last', published)
+  redis.call('DEL', outbox)
+else
+  local gone = published - (newest - redis.call('LLEN', outbox))
+  if gone > 0 then
+    redis.call('LTRIM', outbox, gone, -1)
+  end
+end
+return {redis.call('HGETALL', shard), redis.call('LRANGE', outbox, 0, -1)}

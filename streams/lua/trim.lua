@@ -1,0 +1,15 @@
+-- Forget what was published. Needs the owner only and leaves the version: a trim may pass a commit.
+-- KEYS: shard, outbox    ARGV: token, number of the last published entry, position in the output ('' unchanged)
+local refusal = refused(KEYS[1], ARGV[1], nil)
+if refusal then
+  return refusal
+end
+local newest = tonumber(redis.call('HGET', KEYS[1], 'outbox_last'))
+local gone = tonumber(ARGV[2]) - (newest - redis.call('LLEN', KEYS[2]))
+if gone > 0 then
+  redis.call('LTRIM', KEYS[2], gone, -1)
+end
+if ARGV[3] ~= '' then
+  redis.call('HSET', KEYS[1], 'output', ARGV[3])
+end
+return 1

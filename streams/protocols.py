@@ -1,0 +1,213 @@
+"""What a shard needs of the outside: a log, a store and a clock.
+
+The real ones are `streams.kafka_log`, `streams.redis_store` (store and clock); everything between them is plain
+async code, so that a simulator can stand in for all three.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from loyalty.customer import Customer
+from loyalty.packing import Packed
+
+#: The inputs of a shard, by the contract's names. Partition p of each belongs to shard p.
+PURCHASES = "purchases"
+TOUCHPOINTS = "touchpoints"
+COMMANDS = "customer-commands"
+INPUTS = (PURCHASES, TOUCHPOINTS, COMMANDS)
+
+
+class ShardLostError(Exception):
+    """This worker may no longer write the shard, or cannot know what became of a write.
+
+    The shard is dropped, and taken over again only by a member of the group.
+    """
+
+
+class RefusedError(ShardLostError):
+    """The store or the log has another owner, version or watermark than this worker believes."""
+
+
+class UnavailableError(ShardLostError):
+    """The store or the log did not answer, or not with a result: whether the write happened is unknown."""
+
+
+class FatalError(Exception):
+    """Going on would lose or double something. The worker stops; the message says what, why and what to do."""
+
+
+class Record(Protocol):
+    """One record of an input topic, as it was read (aiokafka's ConsumerRecord is one)."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+    @property
+    def timestamp(self) -> int: ...
+
+
+@dataclass(slots=True)
+class Batch:
+    """What was read of one input partition, from position `start` up to, not including, position `end`.
+
+    It may hold no records: positions pass over transaction markers, aborted records and compaction holes.
+    """
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+    records: Sequence[Record]
+    #: The take-over after which it was read; what was read before another take-over is void.
+    epoch: int = 0
+
+
+@dataclass(slots=True)
+class ShardState:
+    """What the store holds of a shard, besides its customers. Times in epoch milliseconds."""
+
+    version: int = 0
+    #: The watermark: next position to read, by input.
+    offsets: dict[str, int] = field(default_factory=dict)
+    #: Newest `occurred_at` of valid, rightly placed events, by input.
+    newest: dict[str, int] = field(default_factory=dict)
+    #: Append time of the last record that was read, by input.
+    appended: dict[str, int] = field(default_factory=dict)
+    #: Number of the newest outbox entry ever made.
+    outbox_last: int = 0
+    #: Position in the shard's partition of tier-changes behind which nothing of ours was published at the last trim.
+    output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a store was built for. Any other worker is refused."""
+
+    cluster: str
+    topics: str
+    group: str
+    partitions: int
+    program: str
+    version: str
+
+
+@dataclass(slots=True)
+class CustomerWrite:
+    """One customer's part of a commit."""
+
+    customer_id: str
+    packed: Packed
+    #: Fields of the readable hash, or None where they did not change.
+    readable: Mapping[str, str] | None
+    #: When time alone next changes something: epoch milliseconds, None for never.
+    due: int | None
+    #: Whether `due` may differ from what the store holds.
+    due_changed: bool
+
+
+@dataclass(slots=True)
+class Commit:
+    """Everything one batch or one sweep changes, to be written whole or not at all."""
+
+    #: The input that was read, or None for a sweep.
+    topic: str | None = None
+    start: int = 0
+    end: int = 0
+    newest: int | None = None
+    appended: int | None = None
+    customers: list[CustomerWrite] = field(default_factory=list)
+    #: Encoded outbox entries, numbered on from `ShardState.outbox_last`.
+    outbox: list[bytes] = field(default_factory=list)
+
+
+class Store(Protocol):
+    """Where a shard's state lives. Every write names the owner's token; all raise ShardLostError's kinds."""
+
+    async def peek(self, partition: int) -> ShardState | None:
+        """The shard as it stands, or None where it was never begun. Raises FatalError where it is bound elsewhere."""
+        ...
+
+    async def take_over(
+        self, partition: int, token: str, begin: Mapping[str, int], published: int
+    ) -> tuple[ShardState, list[bytes]]:
+        """Become the owner: the shard, begun at `begin` if it is new, and its outbox behind entry `published`."""
+        ...
+
+    async def load(self, partition: int, customer_ids: Sequence[str]) -> list[Customer]:
+        """The customers in the order asked for; new ones where there are none yet."""
+        ...
+
+    async def commit(self, partition: int, token: str, version: int, commit: Commit) -> None:
+        """Write it whole, if the token, the version and the watermark are as the caller believes; version + 1."""
+        ...
+
+    async def trim(self, partition: int, token: str, published: int, output: int) -> None:
+        """Forget outbox entries up to number `published`; leaves the version."""
+        ...
+
+    async def due(
+        self, partition: int, token: str, version: int, until: int, limit: int
+    ) -> tuple[list[str], int | None]:
+        """Customers due strictly before `until`, earliest first, and the earliest due time of all."""
+        ...
+
+
+class Clock(Protocol):
+    """The one clock that decides what fell due."""
+
+    async def now(self) -> int:
+        """Epoch milliseconds."""
+        ...
+
+
+@dataclass(slots=True)
+class OutRecord:
+    """A record to publish. `partition` None: by the key, as Kafka does."""
+
+    topic: str
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+class Writer(Protocol):
+    """The one transactional producer of a shard; making it fences its predecessor."""
+
+    async def published(self) -> int:
+        """Number of the last outbox entry that was published, 0 for none."""
+        ...
+
+    async def publish(self, records: Iterable[OutRecord], upto: int) -> int | None:
+        """In one transaction: the records, and that entries up to number `upto` are published.
+
+        Returns the position behind the last record in tier-changes, None where there was none.
+        Raises RefusedError where another writer has taken over, UnavailableError where the outcome is unknown.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Log(Protocol):
+    """Kafka, as the shards see it beside their reading."""
+
+    async def starts(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
+        """First position there is, by input and partition."""
+        ...
+
+    async def ends(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
+        """Position behind the last record, open transactions included, by input and partition."""
+        ...
+
+    async def committed(self) -> dict[tuple[str, int], int]:
+        """What the group has committed, by input and partition."""
+        ...
+
+    async def writer(self, partition: int) -> Writer: ...

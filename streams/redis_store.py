@@ -1,0 +1,271 @@
+"""The shard store on Redis or Valkey: one script per write, each of which checks the owner first.
+
+Nothing is retried here: after a lost reply nobody knows whether a script ran, so the caller takes the shard over
+again and reads what became of it.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from loyalty.customer import Customer
+from loyalty.packing import Packing, pages_of
+from streams.keys import ShardKeys
+from streams.protocols import (
+    INPUTS,
+    Binding,
+    Commit,
+    CustomerWrite,
+    FatalError,
+    RefusedError,
+    ShardState,
+    UnavailableError,
+)
+
+
+def connect(url: str) -> "Redis":
+    """A client that never sends a command twice by itself. Times out after 30 s."""
+    return Redis.from_url(
+        url,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+        socket_timeout=30,
+        socket_connect_timeout=5,
+        protocol=2,
+    )
+
+
+class RedisStore:
+    """`streams.protocols.Store` and `Clock` on one Redis.
+
+    Every method raises RefusedError where the owner, the version or the watermark is another's, and
+    UnavailableError where Redis did not answer with a result.
+    """
+
+    def __init__(self, redis: "Redis", prefix: str, binding: Binding, packing: Packing) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._binding = _binding_fields(binding)
+        self._packing = packing
+        self._keys: dict[int, ShardKeys] = {}
+        self._commit = self._script("commit")
+        self._take_over = self._script("take_over")
+        self._trim = self._script("trim")
+        self._due = self._script("due")
+
+    def _script(self, name: str) -> Any:
+        lua = files("streams") / "lua"
+        return self._redis.register_script(
+            (lua / "owner.lua").read_text() + (lua / f"{name}.lua").read_text()
+        )
+
+    def keys(self, partition: int) -> ShardKeys:
+        """The names of a shard's keys."""
+        keys = self._keys.get(partition)
+        if keys is None:
+            keys = self._keys[partition] = ShardKeys(self._prefix, partition)
+        return keys
+
+    async def now(self) -> int:
+        """The Redis server's clock, epoch milliseconds."""
+        with _answers():
+            seconds, micros = await self._redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def peek(self, partition: int) -> ShardState | None:
+        """The shard as it stands; nothing is written."""
+        with _answers():
+            held = await cast(Any, self._redis.hgetall(self.keys(partition).shard))
+        if not held:
+            return None
+        for name, value in self._binding:
+            found = held.get(name.encode(), b"").decode()
+            if found != value:
+                raise bound_elsewhere(name, found, value)
+        return _shard_state(held)
+
+    async def take_over(
+        self, partition: int, token: str, begin: Mapping[str, int], published: int
+    ) -> tuple[ShardState, list[bytes]]:
+        """See `streams.protocols.Store.take_over`; raises FatalError where the store is bound to another worker."""
+        keys = self.keys(partition)
+        binding = [part for pair in self._binding for part in pair]
+        start = [part for topic in INPUTS for part in (f"offset:{topic}", begin.get(topic, 0))]
+        args = [token, published, len(binding), *binding, len(start), *start]
+        with _answers():
+            shard, outbox = await self._take_over(keys=[keys.shard, keys.outbox], args=args)
+        return _shard_state(dict(zip(shard[::2], shard[1::2], strict=True))), outbox
+
+    async def load(self, partition: int, customer_ids: Sequence[str]) -> list[Customer]:
+        """Decoded customers, in the order asked for; new ones where the store has none."""
+        if not customer_ids:
+            return []
+        keys = self.keys(partition)
+        with _answers():
+            heads = await cast(
+                Any, self._redis.mget([keys.state(customer_id) for customer_id in customer_ids])
+            )
+            paged = [i for i, head in enumerate(heads) if head is not None and pages_of(head)]
+            pages: dict[int, dict[int, bytes]] = {}
+            if paged:
+                # Head and pages once more, together: a reader beside the worker must not see a torn customer.
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    for i in paged:
+                        pipe.get(keys.state(customer_ids[i]))
+                        pipe.hgetall(keys.pages(customer_ids[i]))
+                    held = await pipe.execute()
+                for i, head, found in zip(paged, held[::2], held[1::2], strict=True):
+                    heads[i] = head
+                    pages[i] = {int(number): page for number, page in found.items()}
+        unpack = self._packing.unpack
+        return [
+            unpack(customer_id, head, pages.get(i, {}))
+            for i, (customer_id, head) in enumerate(zip(customer_ids, heads, strict=True))
+        ]
+
+    async def commit(self, partition: int, token: str, version: int, commit: Commit) -> None:
+        """Write a batch or a sweep whole; see `streams.protocols.Store.commit`."""
+        keys = self.keys(partition)
+        names = [keys.shard, keys.due, keys.outbox]
+        topic = commit.topic
+        args: list[Any] = [token, version, topic or "", commit.start]
+        fields: list[Any] = []
+        if topic is not None:
+            fields += (f"offset:{topic}", commit.end)
+            if commit.newest is not None:
+                fields += (f"newest:{topic}", commit.newest)
+            if commit.appended is not None:
+                fields += (f"appended:{topic}", commit.appended)
+        args += (len(fields), *fields, len(commit.outbox), *commit.outbox)
+        for write in commit.customers:
+            customer_id = write.customer_id
+            names += (keys.state(customer_id), keys.pages(customer_id), keys.customer(customer_id))
+            args += _customer_args(write)
+        with _answers():
+            await self._commit(keys=names, args=args)
+
+    async def trim(self, partition: int, token: str, published: int, output: int | None) -> None:
+        """Forget outbox entries up to `published`; `output` is the output position behind them, None unchanged."""
+        keys = self.keys(partition)
+        with _answers():
+            await self._trim(
+                keys=[keys.shard, keys.outbox], args=[token, published, "" if output is None else output]
+            )
+
+    async def due(
+        self, partition: int, token: str, version: int, until: int, limit: int
+    ) -> tuple[list[str], int | None]:
+        """Customers due strictly before `until` (at most `limit`), and the earliest instant of all."""
+        keys = self.keys(partition)
+        with _answers():
+            ids, first = await self._due(keys=[keys.shard, keys.due], args=[token, version, until, limit])
+        return [customer_id.decode() for customer_id in ids], None if first is None else int(first)
+
+    async def knows(self, partition: int, customer_id: str) -> bool:
+        """Whether anything of this customer was ever counted."""
+        with _answers():
+            return bool(await self._redis.exists(self.keys(partition).state(customer_id)))
+
+    async def customers(self, partition: int) -> AsyncIterator[str]:
+        """Every customer of the shard, in no order; for dumps, not for the way of an event."""
+        keys = self.keys(partition)
+        pattern = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in keys.state(""))
+        with _answers():
+            async for key in self._redis.scan_iter(match=pattern + "*", count=5000):
+                yield keys.customer_id(key)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+
+def _customer_args(write: CustomerWrite) -> list[Any]:
+    packed = write.packed
+    if not write.due_changed:
+        due: Any = "="
+    else:
+        due = "" if write.due is None else write.due
+    args: list[Any] = [write.customer_id, packed.head, due]
+    if write.readable is None:
+        args.append(0)
+    else:
+        args.append(2 * len(write.readable))
+        for pair in write.readable.items():
+            args += pair
+    args.append(2 * len(packed.written))
+    for page in packed.written.items():
+        args += page
+    args += (len(packed.dropped), *packed.dropped)
+    return args
+
+
+#: The field of the shard's hash for each part of a Binding, and what it is called before people.
+_BOUND = {
+    "cluster": ("bound:cluster", "Kafka cluster"),
+    "topics": ("bound:topics", "topic prefix"),
+    "group": ("bound:group", "group"),
+    "partitions": ("bound:partitions", "number of partitions"),
+    "program": ("bound:program", "program"),
+    "version": ("bound:version", "program version"),
+}
+
+
+def _binding_fields(binding: Binding) -> list[tuple[str, str]]:
+    return [(field, str(getattr(binding, part))) for part, (field, _) in _BOUND.items()]
+
+
+def read_binding(held: Mapping[bytes, bytes]) -> Binding:
+    """What a shard's hash says it was built for."""
+    parts: dict[str, Any] = {part: held[field.encode()].decode() for part, (field, _) in _BOUND.items()}
+    return Binding(**parts | {"partitions": int(parts["partitions"])})
+
+
+def bound_elsewhere(field: str, found: str, here: str) -> FatalError:
+    """The error of a store that was built for something else."""
+    what = dict(_BOUND.values())[field]
+    return FatalError(
+        f"the store was built for {what} {found!r}, this worker has {here!r}: "
+        "use the same, or another KIZUNA_REDIS_PREFIX"
+    )
+
+
+def _shard_state(held: Mapping[bytes, bytes]) -> ShardState:
+    state = ShardState()
+    for raw, value in held.items():
+        field, _, topic = raw.decode().partition(":")
+        if field == "version":
+            state.version = int(value)
+        elif field == "outbox_last":
+            state.outbox_last = int(value)
+        elif field == "output":
+            state.output = int(value)
+        elif field == "offset":
+            state.offsets[topic] = int(value)
+        elif field == "newest":
+            state.newest[topic] = int(value)
+        elif field == "appended":
+            state.appended[topic] = int(value)
+    return state
+
+
+@contextmanager
+def _answers() -> Iterator[None]:
+    """Turns Redis's errors into what they mean for a shard."""
+    try:
+        yield
+    except ResponseError as error:
+        text = str(error)
+        if text.startswith("REFUSED "):
+            raise RefusedError(f"the store refused: {text.removeprefix('REFUSED ')}") from error
+        if text.startswith("BOUND "):
+            _, field, found, here = text.split(" ", 3)
+            raise bound_elsewhere(field, found, here) from error
+        raise UnavailableError(f"Redis could not: {text}") from error
+    except (RedisError, OSError, TimeoutError) as error:
+        raise UnavailableError(f"Redis did not answer: {error}") from error

@@ -1,0 +1,102 @@
+"""Where the worker and the commands find Kafka, Redis and the program."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used. The message names it and says what is allowed."""
+
+
+class ClockKind(StrEnum):
+    """By which clock time falls due (contract, section 3)."""
+
+    WALL = "wall"
+    EVENT = "event"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Flags, then `KIZUNA_*` variables, then the defaults below. Every field has a variable of its name."""
+
+    brokers: str = "127.0.0.1:9092"
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_prefix: str = "loyalty"
+    program: str = "program.toml"
+    topic_prefix: str = "loyalty."
+    clock: ClockKind = ClockKind.WALL
+    group: str = "kizuna"
+    web_host: str = "127.0.0.1"
+    web_port: int = 6066
+    #: How many decoded customers one worker keeps in memory, over all its shards.
+    cache_customers: int = 200_000
+    #: Changes, dead letters and records to send on that a shard may hold unpublished before it stops reading.
+    outbox_bound: int = 20_000
+    #: Seconds between two sweeps of a shard.
+    sweep_interval: float = 0.5
+    #: Seconds without a heartbeat after which Kafka gives a worker's partitions away.
+    session_timeout: float = 10.0
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None, **flags: Any) -> Self:
+        """The settings of this process; a flag that is None was not given.
+
+        Raises SettingsError where a variable or a flag has a value of the wrong form.
+        """
+        environ = os.environ if environ is None else environ
+        given: dict[str, Any] = {}
+        for name, field in cls.__dataclass_fields__.items():
+            value = flags.get(name)
+            source = f"--{name.replace('_', '-')}"
+            if value is None:
+                source = f"KIZUNA_{name.upper()}"
+                value = environ.get(source)
+            if value is None or value == "":
+                continue
+            given[name] = _convert(source, value, type(field.default))
+        settings = cls(**given)
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        if any(c in self.redis_prefix for c in "{}"):
+            raise SettingsError("KIZUNA_REDIS_PREFIX: braces are not allowed, they mark the hash tag")
+        if not self.group:
+            raise SettingsError("KIZUNA_GROUP: expected a name")
+        if not 0 <= self.web_port <= 65535:
+            raise SettingsError(f"KIZUNA_WEB_PORT: expected 0 to 65535, not {self.web_port}")
+
+    def topic(self, name: str) -> str:
+        """The name in Kafka of one of the topics of the contract, such as `purchases`."""
+        return self.topic_prefix + name
+
+    def broker_list(self) -> list[str]:
+        """The bootstrap servers, one `host:port` each."""
+        return [broker.strip() for broker in self.brokers.split(",") if broker.strip()]
+
+    def redis_shown(self) -> str:
+        """The Redis URL without its password, for a message or a log."""
+        parts = urlsplit(self.redis_url)
+        if parts.password is None:
+            return self.redis_url
+        host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+        return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+
+    def but(self, **changes: Any) -> Self:
+        """The same settings with some of them changed."""
+        return replace(self, **changes)
+
+
+def _convert(source: str, value: Any, kind: type) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        if issubclass(kind, StrEnum):
+            allowed = " or ".join(str(member) for member in kind)
+        else:
+            allowed = {int: "a whole number", float: "a number of seconds"}.get(kind, "text")
+        raise SettingsError(f"{source}: expected {allowed}, not {value!r}") from None

@@ -1,0 +1,140 @@
+"""The topics of the contract: their settings in one table, how they are made, and what the worker insists on."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.errors import KafkaError
+
+from schemas.program import Program
+from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, FatalError
+from streams.settings import Settings
+
+TIER_CHANGES = "tier-changes"
+CUSTOMER_TIERS = "customer-tiers"
+DEAD_LETTERS = "dead-letters"
+
+#: Partition p of each of these belongs to shard p.
+COPARTITIONED = (*INPUTS, TIER_CHANGES, CUSTOMER_TIERS)
+
+#: Kafka's default for `max.message.bytes`, and how much more the dead-letter topic takes.
+INPUT_MAX_BYTES = 1_048_588
+DEAD_LETTER_EXTRA_BYTES = 65_536
+DEFAULT_PARTITIONS = 12
+
+
+def configs(retention_ms: int) -> dict[str, dict[str, str]]:
+    """The settings of every topic, by the contract's name; `retention_ms` -1 keeps for ever."""
+    kept = {"cleanup.policy": "delete", "retention.ms": str(retention_ms), "retention.bytes": "-1"}
+    read = kept | {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(INPUT_MAX_BYTES)}
+    dead = kept | {
+        "retention.ms": "-1",
+        "max.message.bytes": str(INPUT_MAX_BYTES + DEAD_LETTER_EXTRA_BYTES),
+    }
+    return {
+        PURCHASES: read,
+        TOUCHPOINTS: read,
+        COMMANDS: read,
+        TIER_CHANGES: kept,
+        CUSTOMER_TIERS: {"cleanup.policy": "compact"},
+        DEAD_LETTERS: dead,
+    }
+
+
+@dataclass(slots=True)
+class Cluster:
+    """What the cluster says of itself and of our topics, by the contract's names."""
+
+    id: str
+    partitions: dict[str, int] = field(default_factory=dict)
+    configs: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+@contextmanager
+def administration(settings: Settings) -> Iterator[KafkaAdminClient]:
+    """An administration client. Raises FatalError where no broker answers."""
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=settings.broker_list(), client_id="kizuna-admin")
+    except (KafkaError, OSError, ValueError) as error:
+        raise FatalError(f"no Kafka broker answers at {settings.brokers}: {error}") from error
+    try:
+        yield admin
+    except KafkaError as error:
+        raise FatalError(f"Kafka at {settings.brokers} refused: {type(error).__name__}: {error}") from error
+    finally:
+        admin.close()
+
+
+def describe(admin: KafkaAdminClient, settings: Settings) -> Cluster:
+    """The cluster's id, and partitions and settings of those of our topics that exist."""
+    cluster = Cluster(str(admin.describe_cluster()["cluster_id"]))
+    names = {settings.topic(name): name for name in configs(-1)}
+    present = set(admin.list_topics()) & set(names)
+    if not present:
+        return cluster
+    for topic in admin.describe_topics(sorted(present)):
+        cluster.partitions[names[topic["name"]]] = len(topic["partitions"])
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(present)]
+    described: Mapping[str, Any] = admin.describe_configs(wanted, config_filter="all")
+    for name, held in described["topic"].items():
+        cluster.configs[names[name]] = {key: str(entry["value"]) for key, entry in held.items()}
+    return cluster
+
+
+def create(
+    admin: KafkaAdminClient, settings: Settings, partitions: int, replication: int, retention_ms: int
+) -> list[str]:
+    """Make the topics that are missing; returns the contract's names of those that were made."""
+    present = describe(admin, settings)
+    missing = {
+        settings.topic(name): {
+            "num_partitions": partitions,
+            "replication_factor": replication,
+            "configs": config,
+        }
+        for name, config in configs(retention_ms).items()
+        if name not in present.partitions
+    }
+    if missing:
+        admin.create_topics(missing, wait_for_metadata=True)
+    return [name[len(settings.topic_prefix) :] for name in missing]
+
+
+def faults(cluster: Cluster, settings: Settings, ledger_ms: int | None) -> list[str]:
+    """What the worker would refuse, a line each; `ledger_ms` None where no program is known."""
+    missing = [settings.topic(name) for name in configs(-1) if name not in cluster.partitions]
+    if missing:
+        return [f"topics are missing: {', '.join(missing)} (kizuna topics create)"]
+    found: list[str] = []
+    counts = {name: cluster.partitions[name] for name in COPARTITIONED}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{settings.topic(name)} {count}" for name, count in counts.items())
+        found.append(f"topics differ in partitions: {told}")
+    for name in INPUTS:
+        found += (
+            f"topic {settings.topic(name)}: {fault}"
+            for fault in _input_faults(cluster.configs[name], ledger_ms)
+        )
+    return found
+
+
+def _input_faults(config: Mapping[str, str], ledger_ms: int | None) -> Iterator[str]:
+    if config["message.timestamp.type"] != "LogAppendTime":
+        yield f"message.timestamp.type must be LogAppendTime, it is {config['message.timestamp.type']}"
+    if config["cleanup.policy"] != "delete":
+        yield f"cleanup.policy must be delete, it is {config['cleanup.policy']}"
+    if config["retention.bytes"] != "-1":
+        yield f"retention.bytes must be -1, {config['retention.bytes']} bytes may be less than the ledger"
+    retention = int(config["retention.ms"])
+    if ledger_ms is not None and 0 <= retention < ledger_ms:
+        yield f"keeps {retention} ms (retention.ms), the program's ledger needs {ledger_ms} ms"
+
+
+def check(cluster: Cluster, settings: Settings, program: Program) -> int:
+    """The number of partitions. Raises FatalError, one line, where the worker must not start on these topics."""
+    found = faults(cluster, settings, program.ledger)
+    if found:
+        raise FatalError("; ".join(found))
+    return cluster.partitions[PURCHASES]
