@@ -4,39 +4,37 @@ import asyncio
 import gc
 import logging
 import sys
-from typing import Any
 
 import click
 import faust
 
 import agents
+from cli.options import settings_options
 from streams import logs
 from streams.app import Pipeline, build
 from streams.preflight import prepare
 from streams.protocols import FatalError
-from streams.settings import Settings, SettingsError
+from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
 @click.command()
-@click.option("--program", metavar="FILE", help="The program file (KIZUNA_PROGRAM).")
-@click.option(
-    "--web-port", type=int, help="Port of /metrics, /healthz, /readyz and /customers/<id> (KIZUNA_WEB_PORT)."
+@settings_options(
+    *("program", "brokers", "topic_prefix", "redis_url", "redis_prefix"),
+    *("clock", "group", "web_host", "web_port"),
 )
-@click.option("--web-host", help="Address to bind them to (KIZUNA_WEB_HOST, default 127.0.0.1).")
 @click.option(
-    "--clock", type=click.Choice(["wall", "event"]), help="By which clock time falls due (KIZUNA_CLOCK)."
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="INFO",
+    show_default=True,
+    help="From which level on this project's own lines are logged, on standard error.",
 )
-@click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
-def worker(log_level: str, **flags: Any) -> None:
+def worker(settings: Settings, log_level: str) -> None:
     """Run the pipeline until Ctrl-C or SIGTERM."""
     logs.configure(log_level)
-    try:
-        settings = Settings.read(**flags)
-        pipeline = build(settings, *prepare(settings))
-    except (FatalError, SettingsError) as error:
-        raise click.ClickException(str(error)) from error
+    pipeline = build(settings, *prepare(settings))
     agents.join(pipeline)
     # Decoded customers live long: the collector need not walk through them again and again.
     gc.freeze()

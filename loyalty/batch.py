@@ -247,8 +247,8 @@ class BatchCustomer:
 class Batch:
     """One partition's customers by id, those with touchpoints only too, and how many events were too late.
 
-    Purchases and refunds on the one hand, touchpoints on the other, have a newest time each. Events older than
-    the ledger are left out, as are duplicates, and neither moves it.
+    Purchases and refunds on the one hand, touchpoints on the other, have a newest time each. Events older
+    than the ledger are left out, as are duplicates, and neither moves it.
     """
 
     def __init__(self, program: Program) -> None:

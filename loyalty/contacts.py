@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from importlib import resources
 from operator import attrgetter
@@ -36,7 +36,10 @@ def time_zone(name: str) -> ZoneInfo:
 
 def local_day(at: int, zone: ZoneInfo) -> int:
     """The number of the calendar day (``date.toordinal``) that ``at`` falls on in a time zone."""
-    return (_EPOCH + timedelta(milliseconds=at)).astimezone(zone).toordinal()
+    try:
+        return (_EPOCH + timedelta(milliseconds=at)).astimezone(zone).toordinal()
+    except OverflowError:  # in the last hours of the year 9999 the local day is no date any more
+        return date.max.toordinal()
 
 
 class ContactWindow:

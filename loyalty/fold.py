@@ -107,6 +107,8 @@ class Fold:
 
         Raises ``ValueError`` for a tier that the program does not have.
         """
+        if tier not in self._ladder.names:
+            raise ValueError(f"the program has no tier {tier!r}")
         customer.tier = self._ladder.names.index(tier)
         customer.tier_seq = tier_seq
         if customer.time is None or effective_at > customer.time:

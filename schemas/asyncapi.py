@@ -34,8 +34,7 @@ _SHOWN = {
 
 
 def asyncapi_document() -> Node:
-    """The whole document, as JSON values. The service is the application: it receives inputs, sends outputs.
-    """
+    """The whole document, as JSON values, from the service's side: it receives inputs and sends outputs."""
     return {
         "asyncapi": "3.0.0",
         "info": {

@@ -145,7 +145,5 @@ def _told_headers(headers: Headers) -> str:
 
 
 def _with_detail(ours: Headers, told: list[str]) -> Headers:
-    if not told:
-        return ours
     suffix = f"; cut: {'; '.join(told)}".encode()
     return [(name, (value or b"") + suffix if name == DETAIL_HEADER else value) for name, value in ours]

@@ -38,8 +38,7 @@ def valid_examples() -> list[Example]:
 
 
 def invalid_examples() -> list[Example]:
-    """Records that must be rejected; ``expect`` holds the ``reason`` and the ``field`` that the detail names.
-    """
+    """Records that must be rejected; ``expect`` holds the ``reason``, and the ``field`` the detail names."""
     return [_read(path) for path in sorted((FOLDER / "invalid").glob("*.json"))]
 
 

@@ -9,6 +9,7 @@ import msgspec
 from schemas import fields
 from schemas.dead_letter import (
     DETAIL_HEADER,
+    DLQ_HEADERS,
     OFFSET_HEADER,
     PARTITION_HEADER,
     REASON_HEADER,
@@ -62,18 +63,30 @@ def tier_change_schema() -> Schema:
 
 
 def dead_letter_headers_schema() -> Schema:
-        """The headers that a dead letter has besides its original ones. All are text in UTF-8.""" number =
-        {"type": "string", "pattern": "^-?[0-9]+$"} return { "title": "dead-letter-headers", "description":
-        "Headers of a dead letter, after the record's own; of one given twice the last counts.", "type":
-        "object", "properties": { REASON_HEADER: { "type": "string", "description": "Why, the first of these
-        that held: " + ", ".join(Reason) + ".", "examples": [reason.value for reason in Reason], },
-        DETAIL_HEADER: { "type": "string", "description": "Which field, and what was expected; what was cut,
-        its length and SHA-256.", "examples": ["amount: expected at most 2 decimals"], }, TOPIC_HEADER:
-        {"type": "string", "description": "The topic it was read from, with its prefix."}, PARTITION_HEADER:
-        {**number, "description": "The partition it was read from."}, OFFSET_HEADER: {**number, "description":
-        "The offset it was read at."}, TIMESTAMP_HEADER: {**number, "description": "The record's own
-        timestamp, in epoch milliseconds."}, }, "required": [ *(REASON_HEADER, DETAIL_HEADER, TOPIC_HEADER,
-        PARTITION_HEADER, OFFSET_HEADER, TIMESTAMP_HEADER) ], }
+    """The headers that a dead letter has besides its original ones. All are text in UTF-8."""
+    number = {"type": "string", "pattern": "^-?[0-9]+$"}
+    return {
+        "title": "dead-letter-headers",
+        "description": "A dead letter's headers, after the record's own; of one given twice the last counts.",
+        "type": "object",
+        "properties": {
+            REASON_HEADER: {
+                "type": "string",
+                "description": "Why, the first of these that held: " + ", ".join(Reason) + ".",
+                "examples": [reason.value for reason in Reason],
+            },
+            DETAIL_HEADER: {
+                "type": "string",
+                "description": "Which field, and what was expected; what was cut, its length and SHA-256.",
+                "examples": ["amount: expected at most 2 decimals"],
+            },
+            TOPIC_HEADER: {"type": "string", "description": "The topic it was read from, with its prefix."},
+            PARTITION_HEADER: {**number, "description": "The partition it was read from."},
+            OFFSET_HEADER: {**number, "description": "The offset it was read at."},
+            TIMESTAMP_HEADER: {**number, "description": "The record's own timestamp, in epoch milliseconds."},
+        },
+        "required": list(DLQ_HEADERS),
+    }
 
 
 def all_schemas() -> dict[str, Schema]:
@@ -129,8 +142,9 @@ def _amount_schema(*, positive: bool) -> Schema:
     number = {"type": "number", "exclusiveMinimum" if positive else "minimum": 0}
     return {
         "description": (
-            "Judged on its text, as a string or a JSON number: no sign, no exponent, at most 13 digits before "
-            "the point and no more decimals than the currency has." + (" More than zero." if positive else "")
+            "Judged on its text, as a string or a JSON number: no sign, no exponent, at most 13 digits "
+            "before the point and no more decimals than the currency has."
+            + (" More than zero." if positive else "")
         ),
         "oneOf": [{"type": "string", "pattern": f"^{above_zero}{AMOUNT_PATTERN}$"}, number],
         "examples": ["12.40", 12.4],
@@ -138,7 +152,7 @@ def _amount_schema(*, positive: bool) -> Schema:
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """The schema with its references replaced: it then means the same in every dialect, and inside AsyncAPI."""
+    """The schema, its references replaced: it then means the same in every dialect and inside AsyncAPI."""
     if isinstance(schema, list):
         return [_inlined(item, definitions) for item in schema]
     if not isinstance(schema, dict):

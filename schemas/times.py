@@ -21,9 +21,7 @@ _REST_CACHED = len(":26.000+09:00")
 # Every leap second there has been (IERS Bulletin C). Later ones cannot be known here: after the last of
 # these, the two days on which all have been, 30 June and 31 December, are taken at their word.
 _LEAP_JUNE = (1972, 1981, 1982, 1983, 1985, 1992, 1993, 1994, 1997, 2012, 2015)
-_LEAP_DECEMBER = (
-    *(1972, 1973, 1974, 1975, 1976, 1977, 1978, 1979, 1987, 1989, 1990, 1995, 1998, 2005, 2008, 2016),
-)
+_LEAP_DECEMBER = (*range(1972, 1980), 1987, 1989, 1990, 1995, 1998, 2005, 2008, 2016)
 _LEAP_DAYS = frozenset(date(y, 6, 30).toordinal() for y in _LEAP_JUNE) | frozenset(
     date(y, 12, 31).toordinal() for y in _LEAP_DECEMBER
 )

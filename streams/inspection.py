@@ -1,17 +1,19 @@
-"""What the store says of customers, for people and for comparing: reads only, beside a running worker or without."""
+"""What the store says of customers, for people and for comparing: reads only, worker or no worker."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
 from loyalty.fold import Fold
 from loyalty.packing import Packing
 from loyalty.views import CustomerView
-from redis.asyncio import Redis
 from schemas.program import Program
 from schemas.times import format_ms
 from streams.keys import ShardKeys
 from streams.placement import home
-from streams.protocols import PURCHASES, Binding, ShardState
+from streams.protocols import PURCHASES, Binding, FatalError, ShardState
 from streams.redis_store import RedisStore, bound_elsewhere, connect, read_binding
 from streams.settings import ClockKind, Settings
 
@@ -27,6 +29,7 @@ class Inspection:
     """Reads one store. Open it with `Inspection.open`, close it with `close`."""
 
     def __init__(self, settings: Settings, program: Program, store: RedisStore, partitions: int) -> None:
+        self.program = program
         self._settings = settings
         self._store = store
         self._fold = Fold(program)
@@ -34,21 +37,26 @@ class Inspection:
 
     @classmethod
     async def open(cls, settings: Settings, program: Program) -> "Inspection":
-        """Connect. Raises InspectionError where the store was never begun, FatalError where it is another program's."""
-        redis = connect(settings.redis_url)
-        binding = await _binding(redis, settings)
-        if binding is None:
+        """Connect.
+
+        Raises InspectionError where the store was never begun, FatalError where it is another program's or no
+        Redis answers.
+        """
+        try:
+            redis = connect(settings.redis_url)
+        except ValueError as error:
+            raise FatalError(f"no Redis can be at {settings.redis_shown()}: {error}") from error
+        try:
+            binding = await _binding(redis, settings)
+            for field, found, here in (
+                ("bound:program", binding.program, program.id),
+                ("bound:version", binding.version, program.version),
+            ):
+                if found != here:
+                    raise bound_elsewhere(field, found, here)
+        except BaseException:
             await redis.aclose()
-            raise InspectionError(
-                f"no worker has begun a store at {settings.redis_shown()} under prefix {settings.redis_prefix!r}"
-            )
-        for field, found, here in (
-            ("bound:program", binding.program, program.id),
-            ("bound:version", binding.version, program.version),
-        ):
-            if found != here:
-                await redis.aclose()
-                raise bound_elsewhere(field, found, here)
+            raise
         store = RedisStore(redis, settings.redis_prefix, binding, Packing(program))
         return cls(settings, program, store, binding.partitions)
 
@@ -59,7 +67,8 @@ class Inspection:
     async def customer(self, customer_id: str, as_of: int | None = None) -> CustomerView:
         """One customer at `as_of` (epoch milliseconds; None: now).
 
-        Raises InspectionError where there is no such customer, or `as_of` is before the newest purchase of its shard.
+        Raises InspectionError where there is no such customer, or `as_of` is before the newest purchase of
+        its shard.
         """
         partition = home(customer_id.encode(), self._partitions)
         at = await self._instant([partition], as_of)
@@ -96,7 +105,8 @@ class Inspection:
                 newest = _newest(states[partition])
                 if newest is not None and as_of < newest:
                     raise InspectionError(
-                        f"--as-of {format_ms(as_of)} is before the newest purchase of its shard, {format_ms(newest)}"
+                        f"--as-of {format_ms(as_of)} is before the newest purchase of its shard, "
+                        f"{format_ms(newest)}"
                     )
             return as_of
         newest_of_all = max((at for state in states if (at := _newest(state)) is not None), default=None)
@@ -110,7 +120,14 @@ def _newest(state: ShardState | None) -> int | None:
     return None if state is None else state.newest.get(PURCHASES)
 
 
-async def _binding(redis: "Redis", settings: Settings) -> Binding | None:
+async def _binding(redis: "Redis", settings: Settings) -> Binding:
     keys = ShardKeys(settings.redis_prefix, 0)
-    held: dict[bytes, bytes] = await cast(Any, redis.hgetall(keys.shard))
-    return read_binding(held) if held else None
+    try:
+        held: dict[bytes, bytes] = await cast(Any, redis.hgetall(keys.shard))
+    except (RedisError, OSError) as error:
+        raise FatalError(f"no Redis answers at {settings.redis_shown()}: {error}") from error
+    if not held:
+        raise InspectionError(
+            f"no worker has begun a store at {settings.redis_shown()} under prefix {settings.redis_prefix!r}"
+        )
+    return read_binding(held)

@@ -1,5 +1,6 @@
-"""The topics of the contract: their settings in one table, how they are made, and what the worker insists on."""
+"""The topics of the contract: their settings in one table, how they are made, what the worker insists on."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,19 +53,39 @@ class Cluster:
     configs: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
+#: How long is tried to reach a first broker, in milliseconds.
+BOOTSTRAP_MS = 5_000
+
+
 @contextmanager
 def administration(settings: Settings) -> Iterator[KafkaAdminClient]:
     """An administration client. Raises FatalError where no broker answers."""
     try:
-        admin = KafkaAdminClient(bootstrap_servers=settings.broker_list(), client_id="kizuna-admin")
+        admin = KafkaAdminClient(
+            bootstrap_servers=settings.broker_list(),
+            client_id="kizuna-admin",
+            bootstrap_timeout_ms=BOOTSTRAP_MS,
+        )
     except (KafkaError, OSError, ValueError) as error:
-        raise FatalError(f"no Kafka broker answers at {settings.brokers}: {error}") from error
+        raise FatalError(f"no Kafka broker answers at {settings.brokers}: {said(error)}") from error
     try:
         yield admin
     except KafkaError as error:
-        raise FatalError(f"Kafka at {settings.brokers} refused: {type(error).__name__}: {error}") from error
+        raise FatalError(f"Kafka at {settings.brokers} refused: {said(error)}") from error
     finally:
         admin.close()
+
+
+def said(error: BaseException) -> str:
+    """An error of kafka-python in a line: what the broker said, without request and response around it."""
+    text = str(error)
+    if told := re.search(r"error_message=(?P<quote>['\"])(?P<text>.+?)(?P=quote), ", text):
+        text = told["text"]
+    text = " ".join(text.split(" Request '")[0].split())
+    name = type(error).__name__
+    if text.endswith(f"{name}: None"):
+        return f"{name}: {getattr(error, 'description', None) or 'no more is said'}"
+    return text if name in text else f"{name}: {text}"
 
 
 def describe(admin: KafkaAdminClient, settings: Settings) -> Cluster:
@@ -133,7 +154,7 @@ def _input_faults(config: Mapping[str, str], ledger_ms: int | None) -> Iterator[
 
 
 def check(cluster: Cluster, settings: Settings, program: Program) -> int:
-    """The number of partitions. Raises FatalError, one line, where the worker must not start on these topics."""
+    """The number of partitions. Raises FatalError, one line, where the worker must not start on them."""
     found = faults(cluster, settings, program.ledger)
     if found:
         raise FatalError("; ".join(found))

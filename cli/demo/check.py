@@ -1,0 +1,219 @@
+"""Whether the stream said what the batch computation says of the same events."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import msgspec
+from kafka import KafkaConsumer, TopicPartition
+from redis import Redis
+
+from cli.demo.data import Event
+from loyalty.batch import Batch, batch
+from schemas.dead_letter import REASON_HEADER
+from schemas.events import EventDecoder, PurchaseMade, RefundMade, TouchpointMade
+from schemas.program import Program
+from streams.inspection import Inspection
+from streams.keys import ShardKeys
+from streams.placement import home
+from streams.protocols import PURCHASES
+from streams.settings import Settings
+from streams.topics import CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
+
+#: A record's time in this decoding: so late that nothing is from the future.
+_LATE = 2**52
+
+
+class Published(NamedTuple):
+    """What came out of the pipeline, as any `read_committed` client reads it."""
+
+    #: Every tier change's body, by customer, in the order of the log.
+    changes: dict[str, list[dict[str, Any]]]
+    #: The newest record of each customer in the compacted topic.
+    newest: dict[str, dict[str, Any]]
+    #: Tier and tier_seq in the hash that any client of Redis may read, by customer.
+    shown: dict[str, tuple[str, str]]
+    #: How many dead letters, by reason.
+    dead_letters: Counter[str]
+    #: Changes that stand in another partition than their customer's.
+    misplaced: int
+
+
+class Expected(NamedTuple):
+    """What the batch computation says."""
+
+    changes: dict[str, list[dict[str, Any]]]
+    #: `state dump` lines by customer, as of the newest purchase of all.
+    states: dict[str, dict[str, Any]]
+    dead_letters: Counter[str]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """How many were compared, and what differs, a line each."""
+
+    compared: int = 0
+    differences: list[str] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs, of something."""
+        return self.compared > 0 and not self.differences
+
+    def expect(self, what: str, found: object, expected: object) -> None:
+        """Note a difference."""
+        if found != expected:
+            self.differences.append(f"{what}: {_short(found)}, batch: {_short(expected)}")
+
+
+def read_published(settings: Settings, partitions: int) -> Published:
+    """Read the output topics from their beginning to their end, with a client of its own."""
+    changes: dict[str, list[dict[str, Any]]] = {}
+    newest: dict[str, dict[str, Any]] = {}
+    dead: Counter[str] = Counter()
+    misplaced = 0
+    for record in _records(settings, TIER_CHANGES):
+        body = json.loads(record.value)
+        changes.setdefault(body["customer_id"], []).append(body)
+        misplaced += record.partition != home(body["customer_id"].encode(), partitions)
+    for record in _records(settings, CUSTOMER_TIERS):
+        newest[record.key.decode()] = json.loads(record.value)
+    for record in _records(settings, DEAD_LETTERS):
+        dead[dict(record.headers)[REASON_HEADER].decode()] += 1
+    return Published(changes, newest, _shown(settings, partitions, changes), dead, misplaced)
+
+
+def _shown(settings: Settings, partitions: int, customer_ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+    ids = list(customer_ids)
+    with Redis.from_url(settings.redis_url, decode_responses=True) as redis:
+        pipe = redis.pipeline(transaction=False)
+        for customer_id in ids:
+            keys = ShardKeys(settings.redis_prefix, home(customer_id.encode(), partitions))
+            pipe.hmget(keys.customer(customer_id), ["tier", "tier_seq"])
+        return {
+            customer_id: (str(tier), str(tier_seq))
+            for customer_id, (tier, tier_seq) in zip(ids, pipe.execute(), strict=True)
+        }
+
+
+def _records(settings: Settings, name: str) -> Iterable[Any]:
+    consumer = KafkaConsumer(
+        bootstrap_servers=settings.broker_list(),
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    try:
+        topic = settings.topic(name)
+        partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic))]
+        consumer.assign(partitions)
+        ends = consumer.end_offsets(partitions)
+        while any(consumer.position(partition) < end for partition, end in ends.items()):
+            for records in consumer.poll(timeout_ms=500).values():
+                yield from records
+    finally:
+        consumer.close()
+
+
+async def read_states(settings: Settings, program: Program) -> dict[str, dict[str, Any]]:
+    """Every customer's `state dump` line, as of the newest purchase of all."""
+    inspection = await Inspection.open(settings, program)
+    try:
+        return {view.customer_id: inspection.line(view) async for view in inspection.dump()}
+    finally:
+        await inspection.close()
+
+
+def compute(
+    program: Program, events: Sequence[Event], partitions: int, progress: Callable[[int], None]
+) -> Expected:
+    """The batch computation, partition by partition; `progress` is told how many are done."""
+    logs = _logs(program, events, partitions)
+    newest = [
+        max((e.occurred_at for e in log if not isinstance(e, TouchpointMade)), default=0) for log in logs
+    ]
+    expected = Expected({}, {}, Counter())
+    for partition, log in enumerate(logs):
+        computed: Batch = batch(program, log, until=newest[partition])
+        expected.states.update((line["customer_id"], line) for line in computed.lines(max(newest)))
+        expected.dead_letters.update({"too_late": computed.too_late} if computed.too_late else {})
+        for customer in computed.customers.values():
+            if customer.changes:
+                expected.changes[customer.customer_id] = [msgspec.to_builtins(c) for c in customer.changes]
+        progress(partition + 1)
+    return expected
+
+
+def compare_states(found: dict[str, dict[str, Any]], expected: dict[str, dict[str, Any]]) -> Verdict:
+    """Byte for byte, as `state dump --json` would print them, contacts included."""
+    verdict = Verdict(len(expected))
+    for customer_id in sorted(found.keys() | expected.keys()):
+        verdict.expect(
+            f"customer {customer_id}", _line(found.get(customer_id)), _line(expected.get(customer_id))
+        )
+    return verdict
+
+
+def compare_changes(found: Published, expected: dict[str, list[dict[str, Any]]]) -> Verdict:
+    """Every change once, in order, without holes, and the same but for `contacts`.
+
+    The compacted topic and the readable hash in Redis must agree with the last one.
+    """
+    verdict = Verdict(sum(map(len, expected.values())))
+    verdict.expect("changes in a wrong partition", found.misplaced, 0)
+    for customer_id in sorted(found.changes.keys() | expected.keys() | found.newest.keys()):
+        changes = found.changes.get(customer_id, [])
+        verdict.expect(
+            f"customer {customer_id}, tier_seq",
+            [c["tier_seq"] for c in changes],
+            list(range(1, len(changes) + 1)),
+        )
+        for before, after in pairwise(changes):
+            verdict.expect(f"{after['event_id']}, previous_tier", after["previous_tier"], before["tier"])
+        wanted = expected.get(customer_id, [])
+        for number in range(max(len(changes), len(wanted))):
+            verdict.expect(
+                f"customer {customer_id}, change {number + 1}", _body(changes, number), _body(wanted, number)
+            )
+        last = changes[-1] if changes else None
+        verdict.expect(f"customer {customer_id} in {CUSTOMER_TIERS}", found.newest.get(customer_id), last)
+        if last is not None:
+            shown = last["tier"], str(last["tier_seq"])
+            verdict.expect(f"customer {customer_id} in Redis", found.shown.get(customer_id), shown)
+    return verdict
+
+
+def _logs(
+    program: Program, events: Sequence[Event], partitions: int
+) -> list[list[PurchaseMade | RefundMade | TouchpointMade]]:
+    decoder = EventDecoder(program)
+    logs: list[list[PurchaseMade | RefundMade | TouchpointMade]] = [[] for _ in range(partitions)]
+    for event in events:
+        decode = decoder.purchase if event.topic == PURCHASES else decoder.touchpoint
+        logs[home(event.key, partitions)].append(decode(_AsRecord(event.key, event.value)))
+    return logs
+
+
+class _AsRecord(NamedTuple):
+    key: bytes
+    value: bytes
+    headers: tuple[()] = ()
+    timestamp: int = _LATE
+
+
+def _line(state: dict[str, Any] | None) -> str:
+    return "nothing" if state is None else json.dumps(state)
+
+
+def _body(changes: Sequence[dict[str, Any]], number: int) -> str:
+    if number >= len(changes):
+        return "nothing"
+    return json.dumps({name: value for name, value in changes[number].items() if name != "contacts"})
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 400 else text[:400] + "…"

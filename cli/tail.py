@@ -1,0 +1,134 @@
+"""`kizuna tail`: follows a topic."""
+
+import json
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import click
+from kafka.consumer.fetcher import ConsumerRecord
+
+from cli.letters import DeadLetter, letter_text
+from cli.options import json_option, print_lines, settings_options
+from cli.records import reading, record_line, second, shown
+from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS
+from streams.settings import Settings
+from streams.topics import CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
+
+Text = Callable[[ConsumerRecord], str]
+
+
+@click.command()
+@click.argument(
+    "topic",
+    type=click.Choice([TIER_CHANGES, CUSTOMER_TIERS, DEAD_LETTERS, PURCHASES, TOUCHPOINTS, COMMANDS]),
+    metavar="TOPIC",
+)
+@click.option("--from-beginning", is_flag=True, help="Begin with the oldest record that is kept.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="End after so many records.")
+@click.option("--no-follow", is_flag=True, help="End at what is there now; begins with the oldest.")
+@settings_options("brokers", "topic_prefix")
+@json_option
+def tail(
+    settings: Settings, topic: str, from_beginning: bool, limit: int | None, no_follow: bool, as_json: bool
+) -> None:
+    """Show the records of TOPIC as they come, until Ctrl-C.
+
+    TOPIC is tier-changes (every change), customer-tiers (each customer's newest), dead-letters, purchases,
+    touchpoints or customer-commands.
+
+    Shows new records only, unless --from-beginning is given. Those of one customer come in order, those of
+    different customers as they are read. Records of transactions that are open or were aborted are not shown.
+    """
+    text = record_line if as_json else _TEXTS[topic]
+    with reading(settings, topic) as reader:
+        ends = reader.ends()
+        if from_beginning or no_follow:
+            reader.seek_to_beginning()
+        else:
+            reader.seek(ends)
+        if not no_follow:
+            click.secho(f"following {settings.topic(topic)}, Ctrl-C ends it", dim=True, err=True)
+        left = limit
+        for records in reader.until(ends) if no_follow else reader.follow():
+            lines = [text(record) for record in islice(records, left)]
+            if as_json:
+                print_lines(lines)
+            else:
+                click.echo("\n".join(lines))
+            if left is not None:
+                left -= len(lines)
+                if not left:
+                    return
+
+
+def _tier_change(record: ConsumerRecord) -> str:
+    body = _body(record)
+    if not {"effective_at", "customer_id", "previous_tier", "tier", "reason"} <= body.keys():
+        return _raw(record)
+    colour = "green" if body.get("direction") == "upgrade" else "yellow"
+    tiers = f"{shown(body['previous_tier'])} → {click.style(shown(body['tier']), fg=colour, bold=True)}"
+    at = shown(body["effective_at"])[:19] + "Z"
+    return f"{_dim(at)}  {shown(body['customer_id']):<12}  {tiers}  {_dim(shown(body['reason']))}"
+
+
+def _purchase(record: ConsumerRecord) -> str:
+    body = _body(record)
+    if not {"occurred_at", "customer_id", "type", "amount", "currency"} <= body.keys():
+        return _raw(record)
+    kind = click.style(f"{shown(body['type']):<8}", fg="yellow" if body["type"] == "refund" else "green")
+    money = f"{shown(body['amount']):>10} {shown(body['currency'])}"
+    return (
+        f"{_dim(shown(body['occurred_at']))}  {shown(body['customer_id']):<12}  {kind}  {money}  "
+        f"{_dim('order ' + shown(body.get('order_id')))}"
+    )
+
+
+def _touchpoint(record: ConsumerRecord) -> str:
+    body = _body(record)
+    if not {"occurred_at", "customer_id", "channel", "direction"} <= body.keys():
+        return _raw(record)
+    direction = click.style(
+        f"{shown(body['direction']):<8}", fg="green" if body["direction"] == "inbound" else "cyan"
+    )
+    return (
+        f"{_dim(shown(body['occurred_at']))}  {shown(body['customer_id']):<12}  {direction}  "
+        f"{shown(body['channel'])}  {_dim(shown(body.get('action')))}"
+    )
+
+
+def _dead_letter(record: ConsumerRecord) -> str:
+    return letter_text(DeadLetter.of(record))
+
+
+def _raw(record: ConsumerRecord) -> str:
+    place = f"[{record.partition}]@{record.offset}"
+    return f"{_dim(second(record.timestamp))}  {shown(record.key):<12}  {_dim(place)}  {shown(record.value)}"
+
+
+_TEXTS: dict[str, Text] = {
+    TIER_CHANGES: _tier_change,
+    CUSTOMER_TIERS: _tier_change,
+    PURCHASES: _purchase,
+    TOUCHPOINTS: _touchpoint,
+    COMMANDS: _raw,
+    DEAD_LETTERS: _dead_letter,
+}
+
+
+def _body(record: ConsumerRecord) -> dict[str, Any]:
+    """The value's fields as text where they are simple; empty where it is no JSON object."""
+    try:
+        found = json.loads(record.value, parse_float=str, parse_int=str)
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        name: value if value is None or isinstance(value, str) else json.dumps(value)
+        for name, value in found.items()
+    }
+
+
+def _dim(text: str) -> str:
+    return click.style(text, dim=True)

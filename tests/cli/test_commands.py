@@ -1,0 +1,360 @@
+"""What holds for all commands, and those that need no worker: publish, tail, program check, topics create."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from cli.local_stack import LocalStack
+from streams.placement import home
+from tests.cli.conftest import KIZUNA, PARTITIONS, ROOT, Cli, Done, wait_until
+
+GROCERY = ROOT / "examples" / "grocery.toml"
+
+
+def purchase(event_id: str, customer_id: str, **given: Any) -> str:
+    return json.dumps(
+        {
+            "event_id": event_id,
+            "type": "purchase",
+            "customer_id": customer_id,
+            "occurred_at": "2024-01-05T10:00:00Z",
+            "order_id": event_id,
+            "amount": "5.00",
+            "currency": "USD",
+            **given,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def quiet(kizuna: Cli) -> Cli:
+    """`kizuna` on topics that no worker reads."""
+    found = Cli(kizuna.env | {"KIZUNA_TOPIC_PREFIX": "quiet."})
+    assert found("topics", "create", "--partitions", str(PARTITIONS)).ok
+    return found
+
+
+def records(stack: LocalStack, topic: str, count: int) -> list[Any]:
+    """All records of a topic, which are so many."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=stack.brokers, auto_offset_reset="earliest", consumer_timeout_ms=20_000
+    )
+    consumer.assign([TopicPartition(topic, partition) for partition in range(PARTITIONS)])
+    found = [next(consumer) for _ in range(count)]
+    assert sum(consumer.end_offsets(list(consumer.assignment())).values()) == count
+    consumer.close()
+    return found
+
+
+COMMANDS = (
+    (),
+    ("local", "up"),
+    ("topics", "create"),
+    ("program", "check"),
+    ("worker",),
+    ("publish",),
+    ("tail",),
+    ("customer",),
+    ("state", "dump"),
+    ("dead-letters", "list"),
+    ("dead-letters", "replay"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(offline: Cli, command: tuple[str, ...]) -> None:
+    printed = offline(*command, "--help").ok
+    assert printed.startswith(f"Usage: kizuna {' '.join(command)}".rstrip())
+    assert command[:1] in {("worker",), ("local",), ()} or "--json" in printed
+
+
+def test_the_first_help_shows_every_command_and_the_first_steps(offline: Cli) -> None:
+    printed = offline("--help").ok
+    assert all(command[0] in printed for command in COMMANDS[1:])
+    assert "kizuna worker --program examples/grocery.toml" in printed
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--nope",),
+        ("nope",),
+        ("customer",),
+        ("customer", "900", "--as-of", "yesterday"),
+        ("publish", "-", "--topic", "tier-changes"),
+        ("tail", "nope"),
+        ("tail", "purchases", "--limit", "0"),
+        ("topics", "create", "--retention", "forever"),
+        ("dead-letters", "list", "--since", "soon"),
+        ("dead-letters", "list", "--offset", "3"),
+        ("dead-letters", "replay"),
+        ("dead-letters", "replay", "--all", "--reason", "misrouted"),
+        ("worker", "--web-port", "70000"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_use_is_one_line_and_names_the_help(offline: Cli, wrong: tuple[str, ...]) -> None:
+    done = offline(*wrong)
+    assert done.error.endswith("--help)")
+    assert done.code == 2
+
+
+def test_without_kafka_every_command_says_so_within_seconds(offline: Cli) -> None:
+    commands = (
+        ("topics", "create"),
+        ("publish", "-"),
+        ("tail", "tier-changes"),
+        ("dead-letters", "list"),
+        ("dead-letters", "replay", "--all"),
+    )
+    began = time.monotonic()
+    for process in [offline.start(*command) for command in commands]:
+        out, err = process.communicate(timeout=20)
+        said = Done(process.returncode, out, err).error
+        assert said.startswith(f"no Kafka broker answers at {offline.env['KIZUNA_BROKERS']}")
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("command", [("customer", "900"), ("state", "dump")], ids=" ".join)
+def test_without_redis_it_says_so(offline: Cli, command: tuple[str, ...]) -> None:
+    url = offline.env["KIZUNA_REDIS_URL"].replace("//", "//user:secret@")
+    error = offline(*command, "--program", GROCERY, "--redis-url", url).error
+    assert error.startswith("no Redis answers at redis://user:***@")
+    assert "secret" not in error
+
+
+def test_a_setting_that_cannot_be_is_one_line(offline: Cli) -> None:
+    assert "KIZUNA_CLOCK" in offline("customer", "900", KIZUNA_CLOCK="sundial").error
+    assert "cannot be read" in offline("customer", "900", "--program", "nope.toml").error
+    error = offline("customer", "900", "--program", GROCERY, "--redis-url", "nope").error
+    assert error.startswith("no Redis can be at nope")
+
+
+# --- program check
+
+
+def test_program_check_prints_what_the_file_means(offline: Cli) -> None:
+    printed = json.loads(offline("program", "check", GROCERY, "--json").ok)
+    assert printed["id"] == "grocery"
+    assert len(printed["version"]) == 16
+    assert [tier["name"] for tier in printed["tiers"]] == ["member", "silver", "gold"]
+    assert printed["tiers"][0] == {
+        "name": "member",
+        "min_monetary": None,
+        "min_frequency": None,
+        "max_recency": None,
+    }
+    text = offline("program", "check", GROCERY).ok
+    assert printed["version"] in text
+    assert "silver: at least 200.00 USD, at least 5 orders" in text
+
+
+def test_program_check_names_the_key_that_is_wrong(offline: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "program.toml"
+    file.write_text(GROCERY.read_text().replace('currency = "USD"', 'currency = "Taler"'))
+    assert "program.currency" in offline("program", "check", file).error
+    assert "cannot be read" in offline("program", "check", tmp_path / "none.toml").error
+
+
+# --- topics create
+
+
+def test_topics_create_makes_what_is_missing_and_checks_the_rest(kizuna: Cli) -> None:
+    made = json.loads(kizuna("topics", "create", "--topic-prefix", "made.", "--partitions", "2", "--json").ok)
+    assert "made.purchases" in made["created"]
+    assert set(made["partitions"].values()) == {2}
+    assert made["faults"] == []
+    again = kizuna("topics", "create", "--topic-prefix", "made.").ok
+    assert "made.purchases" in again
+    assert "created" not in again
+    other = kizuna("topics", "create", "--topic-prefix", "made.", "--partitions", "3")
+    assert other.code == 1
+    assert "topic made.purchases has 2 partitions, not 3" in other.err
+
+
+def test_topics_create_says_what_the_broker_refused(kizuna: Cli) -> None:
+    error = kizuna("topics", "create", "--topic-prefix", "three.", "--replication", "3").error
+    assert "replication factor of 3 cannot be reached" in error
+    assert "CreateTopicsRequest" not in error
+
+
+# --- publish
+
+
+def test_publish_sends_the_lines_as_they_are_to_their_customers_partition(
+    kizuna: Cli, stack: LocalStack, tmp_path: Path
+) -> None:
+    assert kizuna("topics", "create", "--topic-prefix", "sent.", "--partitions", str(PARTITIONS)).ok
+    lines = [purchase(f"e{i}", f"客{i}") for i in range(20)]
+    lines[3] = lines[3].replace('"5.00"', "5.0e0").replace(": ", ":   ")
+    odd = ["not json", "[]", '{"customer_id": 7}', '{"customer_id": ""}', '{"customer_id": "\\ud800"}']
+    file = tmp_path / "events.jsonl"
+    file.write_text("\n\n".join([*lines, *odd]) + "\r\n  \n")
+
+    done = kizuna("publish", file, "--topic-prefix", "sent.", "--json")
+
+    told = json.loads(done.ok)
+    assert (told["topic"], told["records"], told["without_customer_id"]) == ("sent.purchases", 25, 5)
+    assert "5 lines without a customer_id" in done.err
+    found = records(stack, "sent.purchases", 25)
+    assert sorted(record.value.decode() for record in found) == sorted([*lines, *odd])
+    for record in found:
+        key = json.loads(record.value)["customer_id"].encode() if record.value.decode() in lines else None
+        assert record.key == key
+        assert key is None or record.partition == home(key, PARTITIONS)
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "lz4", "snappy", "zstd"])
+def test_publish_reads_standard_input_and_compresses(quiet: Cli, compression: str) -> None:
+    line = json.dumps({"type": "touchpoint", "customer_id": "900"})
+    done = quiet("publish", "-", "--topic", "touchpoints", "--compression", compression, stdin=line)
+    assert done.ok.startswith("1 record sent to quiet.touchpoints in ")
+    assert done.err == ""
+
+
+def test_publish_of_nothing_is_no_failure(quiet: Cli) -> None:
+    assert quiet("publish", "-").ok.startswith("0 records sent")
+
+
+def test_publish_says_which_line_could_not_be_delivered(quiet: Cli) -> None:
+    good = json.dumps({"customer_id": "900"})
+    for size in (2_000_000, 5_000_000):
+        error = quiet("publish", "-", stdin=f"{good}\n{'a' * size}\n{good}\n").error
+        assert error.startswith("line 2 could not be delivered")
+        assert "everything up to line 1 is in Kafka" in error
+
+
+def test_publish_says_what_is_missing(kizuna: Cli, tmp_path: Path) -> None:
+    assert (
+        kizuna("publish", tmp_path / "none").error
+        == f"{tmp_path}/none: cannot be read (No such file or directory)"
+    )
+    assert "Is a directory" in kizuna("publish", tmp_path).error
+    error = kizuna("publish", "-", "--topic-prefix", "missing.").error
+    assert error == "topic missing.purchases is missing (kizuna topics create)"
+
+
+def test_publish_shows_progress_on_a_terminal(quiet: Cli) -> None:
+    main, child = os.openpty()
+    lines = "\n".join(json.dumps({"customer_id": f"c{i}"}) for i in range(20_000))
+    process = subprocess.Popen(
+        [KIZUNA, "publish", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=child,
+        env=quiet.env | {"TERM": "xterm"},
+    )
+    os.close(child)
+    shown: list[bytes] = []
+
+    def read() -> None:
+        try:
+            while part := os.read(main, 4096):
+                shown.append(part)
+        except OSError:  # the other end is closed
+            return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    out, _ = process.communicate(lines.encode(), timeout=60)
+    reader.join()
+    os.close(main)
+    assert process.returncode == 0
+    assert b"20,000 records sent" in out
+    assert b"records, " in b"".join(shown)
+
+
+# --- tail
+
+
+def test_tail_follows_until_ctrl_c(quiet: Cli) -> None:
+    process = quiet.start("tail", "purchases", "--json")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stderr.readline() == "following quiet.purchases, Ctrl-C ends it\n"
+    assert quiet("publish", "-", stdin=purchase("tail-1", "佐藤", amount=1.50)).ok
+
+    record = json.loads(process.stdout.readline())
+
+    assert record["value"]["event_id"] == "tail-1"
+    assert record["key"] == "佐藤"
+    assert (record["topic"], record["partition"]) == ("quiet.purchases", home("佐藤".encode(), PARTITIONS))
+    assert list(record) == ["topic", "partition", "offset", "timestamp", "key", "headers", "value"]
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20) == ("", "")
+    assert process.returncode == 130
+
+
+def test_tail_shows_any_record_and_no_aborted_one(kizuna: Cli, stack: LocalStack) -> None:
+    assert kizuna("topics", "create", "--topic-prefix", "odd.", "--partitions", "1").ok
+    producer = KafkaProducer(bootstrap_servers=stack.brokers, transactional_id="shop")
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.send("odd.purchases", b'{"aborted": true}')
+    producer.flush()
+    producer.abort_transaction()
+    producer.begin_transaction()
+    producer.send("odd.purchases", b'{"a":\n 1.10}', headers=[("h", b"1"), ("h", b"2"), ("\u00e9", b"\xff")])
+    producer.send("odd.purchases", b"\x1b[31mtext", key=b"\xff")
+    producer.send("odd.purchases", None, key=b"k")
+    producer.send("odd.purchases", b"NaN")
+    producer.flush()
+    producer.commit_transaction()
+    producer.close()
+
+    lines = kizuna("tail", "purchases", "--topic-prefix", "odd.", "--no-follow", "--json").ok.splitlines()
+
+    found = [json.loads(line) for line in lines]
+    assert [record["value"] for record in found] == [{"a": 1.1}, "\x1b[31mtext", None, "NaN"]
+    assert lines[0].endswith('"value": {"a":  1.10}}')
+    assert found[0]["headers"] == {"h": ["1", "2"], "é": {"base64": "/w=="}}
+    assert [record["key"] for record in found] == [None, {"base64": "/w=="}, "k", None]
+    text = kizuna("tail", "purchases", "--topic-prefix", "odd.", "--no-follow").ok
+    assert "\x1b" not in text
+    assert "\\x1b[31mtext" in text
+
+
+def test_tail_ends_after_the_limit_or_where_the_topic_ends(quiet: Cli) -> None:
+    lines = "\n".join(json.dumps({"type": "touchpoint", "customer_id": f"l{i}"}) for i in range(5))
+    assert quiet("publish", "-", "--topic", "touchpoints", stdin=lines).ok
+    assert len(quiet("tail", "touchpoints", "--from-beginning", "--limit", "2").ok.splitlines()) == 2
+    assert quiet("tail", "tier-changes", "--no-follow").ok == ""
+
+
+def test_a_reader_that_goes_away_is_no_error(quiet: Cli) -> None:
+    lines = "\n".join(json.dumps({"customer_id": f"c{i}"}) for i in range(5_000))
+    assert quiet("publish", "-", stdin=lines).ok
+    with quiet.start("tail", "purchases", "--from-beginning", "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == "following quiet.purchases, Ctrl-C ends it\n"
+
+
+def test_tail_says_what_is_missing(kizuna: Cli) -> None:
+    error = kizuna("tail", "tier-changes", "--topic-prefix", "missing.").error
+    assert error == "topic missing.tier-changes is missing (kizuna topics create)"
+
+
+def test_ctrl_c_while_it_sends_is_told_and_no_traceback(quiet: Cli, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = quiet.start("publish", pipe)
+    with pipe.open("w") as lines:
+        lines.write(json.dumps({"customer_id": "interrupted"}) + "\n" * 10_000)
+        lines.flush()
+        wait_until(lambda: "interrupted" in quiet("tail", "purchases", "--no-follow", "--json").ok)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err.startswith("interrupted: ")
+    assert err.count("\n") == 1

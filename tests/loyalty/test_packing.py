@@ -1,0 +1,230 @@
+"""Customers as bytes: pages, what is dropped from them, and how little one event writes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from loyalty import (
+    Customer,
+    Fold,
+    PackedStateError,
+    Packing,
+    new_customer,
+    page_numbers,
+    pages_of,
+)
+from schemas.program import Tier
+from tests.loyalty.worlds import DAY, Shard, content, program, purchase, refund, touch
+
+T0 = 1_491_134_006_000
+PROGRAM = program()
+PACKING = Packing(PROGRAM)
+
+
+def test_a_new_customer_survives_the_round_trip() -> None:
+    packed = PACKING.pack(new_customer("900"), None, None)
+    assert (packed.written, packed.dropped, pages_of(packed.head)) == ({}, [], 0)
+    assert PACKING.pack(PACKING.unpack("900", packed.head, {}), None, None) == packed
+    assert PACKING.pack(PACKING.unpack("900", None, {}), None, None) == packed
+
+
+def test_the_65th_entry_seals_a_page() -> None:
+    shard = Shard(PROGRAM)
+    for number in range(64):
+        shard.read(purchase(T0 + number, f"o{number}"))
+    shard.save("900")
+    head, pages = shard.stored["900"]
+    assert (pages_of(head), pages) == (0, {})
+    shard.read(touch(T0))
+    shard.save("900")
+    head, pages = shard.stored["900"]
+    assert (page_numbers(head), list(pages)) == ([0], [0])
+    assert len(head) < 60
+
+
+def test_only_changed_pages_are_written() -> None:
+    shard = Shard(PROGRAM)
+    for number in range(64 * 4 + 1):
+        shard.read(purchase(T0 + number, f"o{number}"))
+    customer = shard.customers["900"]
+    assert sorted(shard.packing.pack(customer, T0, T0).written) == [0, 1, 2, 3]
+    assert shard.packing.pack(customer, T0, T0).written == {}
+    shard.read(refund(T0 + 999, "o70"))
+    assert list(shard.packing.pack(customer, T0, T0).written) == [1]
+    shard.read(purchase(T0 + 1000, "o256"))
+    assert shard.packing.pack(customer, T0, T0).written == {}
+
+
+def test_pages_that_are_over_are_dropped_and_the_rest_keeps_its_numbers() -> None:
+    shard = Shard(PROGRAM)
+    for number in range(64 * 3):
+        shard.read(purchase(T0 + number * DAY, f"o{number}"))
+    shard.read(refund(T0 + 191 * DAY, "o5"))  # keeps the first page: its id may come again
+    shard.save("900")
+    shard.read(purchase(T0 + 590 * DAY, "last"))
+    shard.save("900")
+    head, pages = shard.stored["900"]
+    assert page_numbers(head) == sorted(pages) == [0, 2]
+    shard.load("900")
+    assert shard.customers["900"].lifetime_orders == 192
+    shard.read(purchase(T0 + 700 * DAY, "and on"))
+    shard.save("900")
+    head, pages = shard.stored["900"]
+    assert (page_numbers(head), pages) == ([], {})
+    shard.load("900")
+    assert shard.customers["900"].open.number == 3
+
+
+def test_a_customer_of_years_stays_small() -> None:
+    shard = Shard(PROGRAM)
+    largest = 0
+    for number in range(400):
+        shard.read(purchase(T0 + number * 20 * DAY, f"order {number}"))
+        shard.save("900")
+        shard.load("900")
+        head, pages = shard.stored["900"]
+        largest = max(largest, len(head) + sum(map(len, pages.values())))
+    assert largest < 2_000
+    assert shard.customers["900"].lifetime_orders == 400
+
+
+def test_touches_stay_for_the_contact_window_where_the_ledger_is_shorter() -> None:
+    shard = Shard(program(window=DAY, ledger=DAY, contact_days=30))
+    for day in range(90):
+        shard.read(touch(T0 + day * DAY))
+        shard.save("900")
+        shard.load("900")
+    assert shard.line("900", T0 + 89 * DAY)["contacts"] == {"email": {"inbound": 30, "outbound": 0}}
+    assert len(shard.customers["900"].touches) < 50
+
+
+def test_an_order_with_a_great_many_parts_stays_small() -> None:
+    """Some tills send one order id for everything."""
+    shard = Shard(PROGRAM)
+    for number in range(3_000):
+        shard.read(purchase(T0 + number, "0000", 1))
+        if number % 50 == 0:
+            shard.save("900")
+            shard.load("900")
+    packed = shard.packing.pack(shard.customers["900"], T0, T0)
+    assert len(packed.head) + sum(map(len, packed.written.values())) < 6_000
+    again = msgspec.structs.replace(purchase(T0 + 20, "0000", 1), amount=5)
+    assert not shard.read(again)
+    assert (shard.customers["900"].frequency, shard.customers["900"].monetary) == (1, 3_000)
+
+
+def test_a_forgotten_order_is_kept_without_its_name_once_its_page_is_pruned() -> None:
+    shard = Shard(program(window=300 * DAY, ledger=100 * DAY))
+    for event in (touch(T0), touch(T0 + 1), touch(T0 + 101 * DAY)):
+        shard.read(event)
+    shard.read(purchase(T0, "secret-name", 500))
+    shard.read(purchase(T0 + 101 * DAY, "b", 20))
+    shard.save("900")
+    assert b"secret-name" not in shard.stored["900"][0]
+    shard.load("900")
+    assert (shard.customers["900"].frequency, shard.customers["900"].monetary) == (2, 520)
+    shard.read(refund(T0 + 102 * DAY, "secret-name", 500))
+    assert shard.customers["900"].monetary == 520
+
+
+def test_sums_beyond_64_bits_survive() -> None:
+    shard = Shard(PROGRAM)
+    for number in range(3):
+        shard.read(purchase(T0 + number, "o", 1 << 64))
+    shard.read(refund(T0 + 3, "o", 1 << 65))
+    shard.read(refund(T0, "early", 1 << 66))
+    shard.read(touch(T0))
+    shard.save("900")
+    before = content(shard, "900")
+    shard.load("900")
+    assert content(shard, "900") == before
+    assert shard.customers["900"].lifetime_monetary == 1 << 64
+    assert shard.line("900", T0 + DAY)["monetary"] == "184467440737095516.16"
+
+
+def test_state_of_another_format_version_is_refused() -> None:
+    head = PACKING.pack(new_customer("900"), None, None).head
+    with pytest.raises(PackedStateError, match="format version 2, and this worker reads 1"):
+        PACKING.unpack("900", b"\x02" + head[1:], {})
+    with pytest.raises(PackedStateError, match="format version none"):
+        pages_of(b"")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda h: h[:-1], lambda h: h[:1], lambda h: h[:1] + b"\xc0", lambda h: h + b"x"]
+)
+def test_damaged_state_is_refused(damage: Any) -> None:
+    head = PACKING.pack(new_customer("900"), None, None).head
+    with pytest.raises(PackedStateError, match="cannot be read"):
+        PACKING.unpack("900", damage(head), {})
+
+
+def test_missing_and_foreign_pages_are_refused() -> None:
+    shard = Shard(PROGRAM)
+    for number in range(130):
+        shard.read(purchase(T0 + number, f"o{number}"))
+    shard.save("900")
+    head, pages = shard.stored["900"]
+    with pytest.raises(PackedStateError, match="other pages"):
+        PACKING.unpack("900", head, {0: pages[0]})
+    with pytest.raises(PackedStateError, match="other pages"):
+        PACKING.unpack("900", head, {**pages, 7: pages[0]})
+    with pytest.raises(PackedStateError, match="no head"):
+        PACKING.unpack("900", None, pages)
+    with pytest.raises(PackedStateError, match="cannot be read"):
+        PACKING.unpack("900", head, {**pages, 1: pages[1][:-3]})
+
+
+def test_a_tier_that_the_program_does_not_have_is_refused() -> None:
+    shard = Shard(program(tiers=(Tier("a"), Tier("b", min_frequency=1))))
+    shard.read(purchase(T0))
+    shard.save("900")
+    with pytest.raises(PackedStateError, match="tier that the program does not have"):
+        Packing(program(tiers=(Tier("a"),))).unpack("900", shard.stored["900"][0], {})
+
+
+def test_fields_added_at_the_end_by_later_versions_are_read_over() -> None:
+    head = PACKING.pack(new_customer("900"), None, None).head
+    fields = msgspec.msgpack.decode(head[1:])
+    longer = head[:1] + msgspec.msgpack.encode([*fields, {"segments": ["loyal"]}])
+    assert PACKING.unpack("900", longer, {}).tier == 0
+
+
+def test_one_event_of_a_customer_with_50_000_orders_writes_little_and_takes_little() -> None:
+    fold, customer = Fold(PROGRAM), new_customer("900")
+    step = 360 * DAY // 50_000
+    for number in range(50_000):
+        fold.apply(customer, purchase(T0 + number * step, f"order-{number:08}"), None)
+    now = T0 + 50_000 * step
+    everything = PACKING.pack(customer, now, None)
+    pages = everything.written
+    assert pages_of(everything.head) == 781
+    for number, event in enumerate(
+        [purchase(now, "new"), refund(now, "order-00000123"), purchase(T0, "order-00040000")]
+    ):
+        fold.apply(customer, event, now)
+        packed = PACKING.pack(customer, now, None)
+        assert len(packed.head) + sum(map(len, packed.written.values())) < 20_000, number
+        assert len(packed.written) <= 2
+        pages |= packed.written
+    assert quickest(fold, customer, now) < 0.002
+    head = PACKING.pack(customer, now, None).head
+    pages |= packed.written
+    reloaded = PACKING.unpack("900", head, {n: pages.get(n, b"") or b"" for n in page_numbers(head)})
+    assert fold.readable(reloaded) == fold.readable(customer)
+
+
+def quickest(fold: Fold, customer: Customer, now: int) -> float:
+    """Seconds for an event and its packing: the best of some, as others share the machine."""
+    best = 1.0
+    for number in range(20):
+        event = purchase(now + number, f"timed-{number}")
+        started = time.perf_counter()
+        fold.apply(customer, event, now)
+        PACKING.pack(customer, now, None)
+        best = min(best, time.perf_counter() - started)
+    return best

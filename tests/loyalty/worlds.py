@@ -1,0 +1,261 @@
+"""Random programs and logs for the loyalty tests, and a stand-in for what the streams do around the fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from unittest import mock
+
+from hypothesis import strategies as st
+
+from loyalty import Change, Customer, Fold, Packing, new_customer, page_numbers, pages_of
+from loyalty import customer as customer_module
+from loyalty import fold as fold_module
+from schemas.events import PurchaseMade, RefundMade, TouchpointMade
+from schemas.program import Program, Scores, Tier
+
+DAY = 86_400_000
+UNIT = DAY // 4
+"""The random times are whole units, so that instants often coincide, and a millisecond more or less."""
+
+Event = PurchaseMade | RefundMade | TouchpointMade
+
+
+def program(**given: Any) -> Program:
+    """The contract's example, with what is given changed."""
+    return Program(
+        **{
+            "id": "grocery",
+            "currency": "USD",
+            "decimals": 2,
+            "timezone": "UTC",
+            "window": 365 * DAY,
+            "contact_days": 30,
+            "ledger": 455 * DAY,
+            "allowed_lateness": 0,
+            "max_future": 300_000,
+            "publish_from": None,
+            "rates": dict[str, Decimal](),
+            "tiers": (
+                Tier("member"),
+                Tier("silver", min_monetary=200_00, min_frequency=5),
+                Tier("gold", min_monetary=800_00, min_frequency=15, max_recency=90 * DAY),
+            ),
+            "scores": Scores(
+                recency=(7 * DAY, 30 * DAY, 90 * DAY, 180 * DAY),
+                frequency=(2, 5, 10, 20),
+                monetary=(50_00, 200_00, 500_00, 1500_00),
+            ),
+            "version": "a1b2",
+            **given,
+        }
+    )
+
+
+def purchase(at: int, order_id: str = "o1", amount: int = 10_00, **given: Any) -> PurchaseMade:
+    """A purchase; its event id is made of the rest unless given."""
+    return PurchaseMade(
+        **{"customer_id": "900", "event_id": f"p/{order_id}/{at}/{amount}", "source": "", **given},
+        order_id=order_id,
+        amount=amount,
+        occurred_at=at,
+    )
+
+
+def refund(at: int, order_id: str = "o1", amount: int = 10_00, **given: Any) -> RefundMade:
+    """A refund; its event id is made of the rest unless given."""
+    return RefundMade(
+        **{"customer_id": "900", "event_id": f"r/{order_id}/{at}/{amount}", "source": "", **given},
+        order_id=order_id,
+        amount=amount,
+        occurred_at=at,
+    )
+
+
+def touch(at: int, channel: str = "email", direction: str = "inbound", **given: Any) -> TouchpointMade:
+    """A touchpoint; its event id is made of the rest unless given."""
+    return TouchpointMade(
+        **{"customer_id": "900", "event_id": f"t/{channel}/{direction}/{at}", "source": "", **given},
+        occurred_at=at,
+        channel=channel,
+        direction=direction,
+    )
+
+
+@st.composite
+def programs(draw: st.DrawFn, *, short_ledgers: bool = True) -> Program:
+    """Small programs whose thresholds lie where the random logs do. The program file allows no ledger that is
+    shorter than the window; the fold does not depend on that."""
+    window = draw(st.integers(8, 60)) * UNIT + draw(st.sampled_from([0, 0, 1]))
+    ledger = window + draw(st.integers(-7 if short_ledgers else 0, 40)) * UNIT
+    tiers = [Tier("t0")]
+    for number in range(1, draw(st.integers(1, 3)) + 1):
+        below = tiers[-1]
+        longest = (below.max_recency or window) // UNIT
+        recency = draw(st.one_of(st.none(), st.integers(1, max(1, longest - 1)).map(lambda n: n * UNIT)))
+        if recency is None or (below.max_recency is not None and recency > below.max_recency):
+            recency = below.max_recency
+        tiers.append(
+            Tier(
+                f"t{number}",
+                below.min_monetary + draw(st.sampled_from([0, 100, 250, 700])),
+                below.min_frequency + draw(st.integers(0, 2)),
+                recency,
+            )
+        )
+    return program(
+        window=window,
+        ledger=ledger,
+        contact_days=draw(st.integers(1, 9)),
+        timezone=draw(st.sampled_from(["UTC", "Asia/Tokyo", "America/New_York"])),
+        publish_from=draw(
+            st.one_of(st.none(), st.none(), st.integers(0, 120).map(lambda n: START + n * UNIT))
+        ),
+        tiers=tuple(tiers),
+        scores=Scores(
+            (UNIT, 5 * UNIT, 10 * UNIT, 20 * UNIT),
+            (1 + draw(st.integers(0, 1)), 3, 4, 6),
+            (100, 200, 500, 900),
+        ),
+    )
+
+
+START = 1_488_672_000_000  # 2017-03-05, a week before clocks go forward in New York
+
+amounts = st.sampled_from([0, 1, 100, 100, 250, 250, 600])
+times = st.builds(
+    lambda units, ms: START + units * UNIT + ms, st.integers(0, 160), st.sampled_from([0, 0, 0, 0, -1, 1])
+)
+
+
+@st.composite
+def events(draw: st.DrawFn, at: st.SearchStrategy[int] = times, *, fresh_ids: bool = False) -> Event:
+    """Any event of two customers with few orders. Ids are few unless fresh: then they come without one."""
+    given = {
+        "customer_id": draw(st.sampled_from(["a", "a", "a", "b"])),
+        "event_id": "" if fresh_ids else str(draw(st.integers(0, 60))),
+        "source": draw(st.sampled_from(["", "", "", "pos"])),
+    }
+    order_id = draw(st.sampled_from("uvwxyz"))
+    kind = draw(st.sampled_from("pppppprrt"))
+    if kind == "p":
+        return purchase(draw(at), order_id, draw(amounts), **given)
+    if kind == "r":
+        return refund(draw(at), order_id, draw(amounts.filter(bool)), **given)
+    channel, direction = (
+        draw(st.sampled_from(["email", "web", "store"])),
+        draw(st.sampled_from(["inbound", "outbound"])),
+    )
+    return touch(draw(at), channel, direction, **given)
+
+
+@dataclass
+class Shard:
+    """One partition: customers cached and stored, the newest times, and who is too late."""
+
+    program: Program
+    customers: dict[str, Customer] = field(default_factory=dict)
+    changes: dict[str, list[Change]] = field(default_factory=dict)
+    stored: dict[str, tuple[bytes, dict[int, bytes]]] = field(default_factory=dict)
+    purchases_newest: int | None = None
+    touchpoints_newest: int | None = None
+
+    def __post_init__(self) -> None:
+        self.fold = Fold(self.program)
+        self.packing = Packing(self.program)
+
+    def read(self, event: Event) -> bool:
+        """Fold an event, as the streams would; whether it counted."""
+        is_touch = isinstance(event, TouchpointMade)
+        newest = self.touchpoints_newest if is_touch else self.purchases_newest
+        if newest is not None and event.occurred_at < newest - self.program.ledger:
+            return False
+        customer = self.customers.setdefault(event.customer_id, new_customer(event.customer_id))
+        now = event.occurred_at if newest is None else max(newest, event.occurred_at)
+        if isinstance(event, TouchpointMade):
+            if not self.fold.touch(customer, event, newest):
+                return False
+            self.touchpoints_newest = now
+            return True
+        changes = self.fold.apply(customer, event, newest)
+        if changes is None:
+            return False
+        self.changes.setdefault(event.customer_id, []).extend(changes)
+        self.purchases_newest = now
+        return True
+
+    def sweep(self, until: int) -> None:
+        """Advance every customer."""
+        for customer_id, customer in self.customers.items():
+            self.changes.setdefault(customer_id, []).extend(self.fold.advance(customer, until))
+
+    def save(self, customer_id: str) -> None:
+        """Pack a customer into the store, and forget it here."""
+        customer = self.customers[customer_id]
+        packed = self.packing.pack(customer, self.purchases_newest, self.touchpoints_newest)
+        pages = dict(self.stored[customer_id][1]) if customer_id in self.stored else {}
+        pages.update(packed.written)
+        for number in packed.dropped:
+            pages.pop(number, None)
+        self.stored[customer_id] = packed.head, pages
+        assert sorted(pages) == page_numbers(packed.head)
+        assert len(pages) == pages_of(packed.head)
+
+    def load(self, customer_id: str) -> None:
+        """Take a customer from the store."""
+        self.customers[customer_id] = self.packing.unpack(customer_id, *self.stored[customer_id])
+
+    def line(self, customer_id: str, at: int) -> dict[str, Any]:
+        """The dump line as of an instant."""
+        return self.fold.dump_line(self.fold.view(self.customers[customer_id], at))
+
+    def bodies(self, customer_id: str) -> list[Any]:
+        """What was published."""
+        return [self.fold.change_body(change) for change in self.changes.get(customer_id, [])]
+
+
+@contextmanager
+def small_pages(entries: int = 3, ids_in_order: int = 1) -> Iterator[None]:
+    """Pages that fill up within a short log."""
+    with (
+        mock.patch.object(customer_module, "PAGE_ENTRIES", entries),
+        mock.patch.object(fold_module, "_IDS_IN_ORDER", ids_in_order),
+    ):
+        yield
+
+
+def content(shard: Shard, customer_id: str) -> dict[str, Any]:
+    """All that decides what a customer does from here on: what is beyond the horizons left out."""
+    customer = shard.customers[customer_id]
+    ledger = shard.program.ledger
+    purchases = (shard.purchases_newest or 0) - ledger
+    touches = (shard.touchpoints_newest or 0) - ledger
+    return {
+        **{
+            name: getattr(customer, name)
+            for name in (
+                "tier",
+                "tier_seq",
+                "time",
+                "lifetime_orders",
+                "lifetime_monetary",
+                "channels",
+                "monetary",
+            )
+        },
+        "orders": {
+            order_id: order
+            for order_id, order in customer.orders.items()
+            if order.time is None or order.time >= purchases
+        },
+        "ids": {key: time for key, time in customer.ids.items() if time >= purchases},
+        "touch_ids": {key: time for key, time in customer.touch_ids.items() if time >= touches},
+        "touches": [(t.time, customer.channels[t.channel], t.outbound) for t in customer.touches],
+        "times": customer.times[customer.low :],
+        "nets": sorted((o.time, o.paid, o.refunded) for o in customer.counted[customer.low :]),
+        "pages": {number: page.entries for number, page in customer.pages.items()},
+        "open": (customer.open.number, customer.open.entries),
+    }

@@ -1,0 +1,87 @@
+"""Every example beside the schemas, replayed: the valid ones are understood, the poison ones are named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema
+import pytest
+
+from schemas.example_files import Example, invalid_examples, valid_examples
+from schemas.json_schemas import all_schemas
+from schemas.rejection import Reason, RejectedError
+
+VALID = valid_examples()
+INVALID = invalid_examples()
+SCHEMAS = {name: jsonschema.Draft202012Validator(schema) for name, schema in all_schemas().items()}
+
+# What a schema alone can tell, by the field it names: not the currencies, the calendar or the headers.
+BY_SCHEMA = (
+    "event-id",
+    "customer-id",
+    "order-id",
+    "source",
+    "store-id",
+    "missing",
+    "type",
+    "array",
+    "json-null",
+)
+BY_SHAPE = [
+    example
+    for example in INVALID
+    if example.name.startswith(BY_SCHEMA)
+    and example.topic == "purchases"
+    and "half-a-pair" not in example.name  # Python's strings can hold that
+]
+
+
+@pytest.mark.parametrize("example", VALID, ids=lambda e: e.name)
+def test_a_valid_example_is_understood(example: Example, decode: Callable[[str, Example], Any]) -> None:
+    event = decode(example.topic, example)
+    said = {name: getattr(event, name) for name in example.expect if name != "event"}
+    assert {"event": type(event).__name__, **said} == example.expect
+
+
+@pytest.mark.parametrize("example", VALID, ids=lambda e: e.name)
+def test_a_valid_example_keeps_the_published_schema(example: Example) -> None:
+    kind = example.expect["event"].removesuffix("Made").lower()
+    assert example.value is not None
+    body = json.loads(example.value)
+    headers = dict(example.headers)
+    if "ce_specversion" in headers:
+        # What the headers say in place of the body.
+        body["event_id"] = (headers.get("ce_id") or str(body.get("event_id")).encode()).decode()
+        body["source"] = (headers.get("ce_source") or b"").decode()
+    SCHEMAS[kind].validate(body)
+
+
+@pytest.mark.parametrize("example", INVALID, ids=lambda e: e.name)
+def test_a_poison_example_is_rejected_for_its_reason(
+    example: Example, decode: Callable[[str, Example], Any]
+) -> None:
+    with pytest.raises(RejectedError) as caught:
+        decode(example.topic, example)
+    assert caught.value.reason is Reason(example.expect["reason"])
+    field, _, expected = caught.value.detail.partition(": ")
+    assert field == example.expect["field"]
+    assert expected.startswith(("expected ", "missing"))
+    assert "\n" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "example",
+    BY_SHAPE,
+    ids=lambda e: e.name,
+)
+def test_the_published_schema_rejects_wrong_shapes_too(example: Example) -> None:
+    assert example.value is not None
+    body = json.loads(example.value)
+    assert not SCHEMAS["purchase"].is_valid(body)
+
+
+def test_the_examples_cover_every_reason_that_the_decoder_gives() -> None:
+    decided_by_the_caller = {Reason.MISROUTED, Reason.TOO_LATE}
+    assert {Reason(e.expect["reason"]) for e in INVALID} == set(Reason) - decided_by_the_caller
