@@ -1,6 +1,9 @@
 """The way out: changes, dead letters and records to send on are published, shard by shard, as they are committed."""
 
+from typing import cast
+
 from streams.app import Pipeline
+from streams.shards import Reader
 
 
 def join(pipeline: Pipeline) -> None:
@@ -12,4 +15,4 @@ def join(pipeline: Pipeline) -> None:
 
     @pipeline.app.task
     async def recover() -> None:
-        await pipeline.shards.recover(pipeline.app.consumer)
+        await pipeline.shards.recover(cast(Reader, pipeline.app.consumer))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from faust.web import Request, Response, View
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from schemas.times import parse_rfc3339
 from streams.app import Pipeline
@@ -17,7 +18,7 @@ def join(pipeline: Pipeline) -> None:
 
     @page("/metrics", name="metrics")
     async def metrics(view: View, request: Request) -> Response:
-        return view.bytes(pipeline.metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        return view.bytes(pipeline.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     @page("/healthz", name="healthz")
     async def healthz(view: View, request: Request) -> Response:

@@ -1,16 +1,16 @@
 """Purchases and refunds: each message is a batch of one partition; its shard's lane does the work."""
 
-import faust
+from typing import Any
 
 from streams.app import Pipeline
-from streams.protocols import PURCHASES
+from streams.protocols import PURCHASES, Batch
 
 
 def join(pipeline: Pipeline) -> None:
     """Read the purchases topic."""
 
     @pipeline.app.agent(pipeline.topic(PURCHASES), name=PURCHASES)
-    async def purchases(stream: faust.StreamT) -> None:
+    async def purchases(stream: Any) -> None:
         # noack: a batch is acknowledged when it is committed, not when the next one is asked for.
         async for event in stream.noack().events():
             pipeline.shards.hand(event.value, event.ack)

@@ -1,16 +1,16 @@
 """Touchpoints, inbound and outbound: each message is a batch of one partition; its shard's lane does the work."""
 
-import faust
+from typing import Any
 
 from streams.app import Pipeline
-from streams.protocols import TOUCHPOINTS
+from streams.protocols import TOUCHPOINTS, Batch
 
 
 def join(pipeline: Pipeline) -> None:
     """Read the touchpoints topic."""
 
     @pipeline.app.agent(pipeline.topic(TOUCHPOINTS), name=TOUCHPOINTS)
-    async def touchpoints(stream: faust.StreamT) -> None:
+    async def touchpoints(stream: Any) -> None:
         # noack: a batch is acknowledged when it is committed, not when the next one is asked for.
         async for event in stream.noack().events():
             pipeline.shards.hand(event.value, event.ack)

@@ -54,9 +54,6 @@ KAFKA_SETTINGS: dict[str, str] = {
     "share.coordinator.state.topic.num.partitions": "1",
     # A worker that was away for long still finds how far its group had come (the default is a week). Minutes.
     "offsets.retention.minutes": "525600",
-    # After a crash the one broker may register again when its former self has timed out; the default is 9 s.
-    "broker.session.timeout.ms": "4000",
-    "broker.heartbeat.interval.ms": "1000",
     # Nobody waits for further members.
     "group.initial.rebalance.delay.ms": "0",
     # A small machine: fewer threads, and a log cleaner that leaves the heap to the rest.

@@ -7,6 +7,7 @@ import sys
 
 import click
 import faust
+from mode.loop import use as use_event_loop
 
 import agents
 from cli.options import settings_options
@@ -34,17 +35,19 @@ log = logging.getLogger(__name__)
 def worker(settings: Settings, log_level: str) -> None:
     """Run the pipeline until Ctrl-C or SIGTERM."""
     logs.configure(log_level)
+    use_event_loop("uvloop")
     pipeline = build(settings, *prepare(settings))
     agents.join(pipeline)
     # Decoded customers live long: the collector need not walk through them again and again.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(200_000, 20, 100)
     sys.exit(run(pipeline))
 
 
 def run(pipeline: Pipeline) -> int:
     """Run until stopped; the exit status: 0 stopped, 1 something had to stop it."""
     process = faust.Worker(pipeline.app, override_logging=False, redirect_stdouts=False, quiet=True)
+    process.spinner = None  # it would write control characters into a log
     try:
         process.execute_from_commandline()
     except SystemExit as ended:

@@ -1,10 +1,9 @@
 """The Faust app and what it is joined from: one place where everything is made."""
 
-import tempfile
 from dataclasses import dataclass
 
 import faust
-from faust.streams import _CStreamIterator
+from faust.streams import _CStreamIterator  # type: ignore[attr-defined]
 from faust.transport.drivers import TRANSPORTS
 from mode.supervisors import CrashingSupervisor
 
@@ -89,6 +88,9 @@ class _App(faust.App):
 
     pipeline: Pipeline
 
+    def _create_directories(self) -> None:
+        """Nothing: Faust would make a directory for tables, and there are none."""
+
     async def on_start(self) -> None:
         await self.pipeline.log.start()
         await super().on_start()
@@ -108,7 +110,6 @@ def _app(settings: Settings) -> _App:
         settings.group,
         broker="kizuna://" + ";".join(settings.broker_list()),
         autodiscover=False,
-        datadir=tempfile.mkdtemp(prefix="kizuna-"),
         topic_allow_declare=False,
         topic_disable_leader=True,
         agent_supervisor=CrashingSupervisor,

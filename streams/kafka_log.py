@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.placement import home
-from streams.protocols import INPUTS, FatalError, OutRecord, RefusedError, UnavailableError
+from streams.protocols import INPUTS, OutRecord, RefusedError, UnavailableError
 from streams.settings import Settings
 from streams.topics import TIER_CHANGES
 
@@ -91,6 +91,8 @@ class KafkaWriter:
         self._admin = admin
         self._group = f"{settings.group}.outbox"
         self._output = TopicPartition(settings.topic(TIER_CHANGES), partition)
+        #: Partitions of the topics whose records go by key.
+        self._counts: dict[str, int] = {}
         self._producer = AIOKafkaProducer(
             bootstrap_servers=settings.broker_list(),
             transactional_id=f"{settings.group}-{partition}",
@@ -154,13 +156,12 @@ class KafkaWriter:
         topic = self._settings.topic(record.topic)
         if record.partition is not None:
             return TopicPartition(topic, record.partition)
-        available = await self._producer.partitions_for(topic)
-        if not available:
-            raise FatalError(f"topic {topic} is missing: kizuna topics create")
+        count = self._counts.get(topic)
+        if count is None:
+            count = self._counts[topic] = len(await self._producer.partitions_for(topic))
         # A dead letter without a key stays beside its shard's others; with one, Kafka's own default decides.
-        if record.key is None:
-            return TopicPartition(topic, self._output.partition % len(available))
-        return TopicPartition(topic, home(record.key, len(available)))
+        key = record.key
+        return TopicPartition(topic, self._output.partition % count if key is None else home(key, count))
 
     async def close(self) -> None:
         """Leave the producer; an open transaction is aborted by whoever initialises the id next."""

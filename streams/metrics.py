@@ -6,9 +6,16 @@ Counters count what is committed: a batch that is refused and read again counts 
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client import GCCollector as GarbageCollector
-from prometheus_client import PlatformCollector, ProcessCollector
 
 from loyalty.views import Change
 from schemas.rejection import Reason
@@ -167,13 +174,11 @@ class BatchCounts:
     def done(self, entries: Sequence[Entry], changes: Sequence[Change]) -> None:
         """The batch is committed: count it."""
         metrics, topic = self._metrics, self._topic
-        dead = rerouted = 0
-        for entry in entries:
-            if entry.topic == DEAD_LETTERS:
-                dead += 1
-                metrics.dead_letters.labels(topic, str(entry.reason)).inc()
-            elif entry.topic == topic:
-                rerouted += 1
+        reasons = Tally(entry.reason for entry in entries if entry.topic == DEAD_LETTERS)
+        for reason, count in reasons.items():
+            metrics.dead_letters.labels(topic, str(reason)).inc(count)
+        dead = reasons.total()
+        rerouted = sum(entry.topic == topic for entry in entries)
         counted = self._records - dead - rerouted - self.duplicates
         for outcome, count in (
             ("counted", counted),

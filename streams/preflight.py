@@ -1,8 +1,8 @@
 """What is asked before the worker starts, so that it refuses with one clear line instead of failing later."""
 
+from redis import Redis
 from redis.exceptions import RedisError
 
-from redis import Redis
 from schemas.program import Program, ProgramError, load_program
 from streams.protocols import FatalError
 from streams.settings import Settings

@@ -147,8 +147,8 @@ class Store(Protocol):
         """Write it whole, if the token, the version and the watermark are as the caller believes; version + 1."""
         ...
 
-    async def trim(self, partition: int, token: str, published: int, output: int) -> None:
-        """Forget outbox entries up to number `published`; leaves the version."""
+    async def trim(self, partition: int, token: str, published: int, output: int | None) -> None:
+        """Forget outbox entries up to number `published`; leaves the version. `output` None: unchanged."""
         ...
 
     async def due(

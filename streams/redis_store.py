@@ -115,7 +115,8 @@ class RedisStore:
             pages: dict[int, dict[int, bytes]] = {}
             if paged:
                 # Head and pages once more, together: a reader beside the worker must not see a torn customer.
-                async with self._redis.pipeline(transaction=True) as pipe:
+                async with self._redis.pipeline(transaction=True) as pipeline:
+                    pipe = cast(Any, pipeline)
                     for i in paged:
                         pipe.get(keys.state(customer_ids[i]))
                         pipe.hgetall(keys.pages(customer_ids[i]))

@@ -6,12 +6,12 @@ The way of an event: `Intake.read` → `_customers` → the fold → `Store.comm
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
-from loyalty.views import Change
 from loyalty.customer import Customer
 from loyalty.fold import Fold
 from loyalty.packing import Packing
+from loyalty.views import Change
 from schemas.program import Program
 from schemas.rejection import Reason
 from streams.intake import Event, Intake
@@ -231,4 +231,4 @@ class Shard:
 
 
 def _no_command(customer: Customer, event: Any, newest: int | None) -> None:
-    raise AssertionError(cast(str, "no command is valid yet, so none comes this far"))
+    raise AssertionError("no command is valid yet, so none comes this far")

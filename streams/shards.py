@@ -114,6 +114,7 @@ class Shards:
             except ShardLostError as error:
                 log.warning("cannot take over yet, next try in %.1f s: %s", wait, error)
                 await asyncio.sleep(wait)
+        raise AssertionError("repeat() does not end")
 
     async def _take_over(self, reader: Reader) -> None:
         """One take-over.
@@ -253,9 +254,11 @@ class Shards:
         shard = self._held.get(partition)
         return None if shard is None else shard.state.offsets[topic]
 
-    def _spawn(self, work: Awaitable[None]) -> "asyncio.Task[None]":
-        task = asyncio.ensure_future(self._guard(work))
-        self._tasks.add(task)
+    def _spawn(self, work: Awaitable[None]) -> None:
+        self._tasks.add(self._guarded(work))
+
+    def _guarded(self, work: Awaitable[None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(self._guard(work))
         task.add_done_callback(self._tasks.discard)
         return task
 
@@ -278,7 +281,7 @@ class Shards:
                     publishing.pop(shard).cancel()
             for shard in self._held.values():
                 if shard not in publishing:
-                    publishing[shard] = self._spawn(self._publish(shard))
+                    publishing[shard] = self._guarded(self._publish(shard))
             await self._changed.wait()
 
     async def _publish(self, shard: Shard) -> None:

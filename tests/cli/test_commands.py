@@ -132,6 +132,7 @@ def test_without_redis_it_says_so(offline: Cli, command: tuple[str, ...]) -> Non
 
 
 def test_a_setting_that_cannot_be_is_one_line(offline: Cli) -> None:
+    assert "KIZUNA_BROKERS" in offline("tail", "purchases", KIZUNA_BROKERS=" , ").error
     assert "KIZUNA_CLOCK" in offline("customer", "900", KIZUNA_CLOCK="sundial").error
     assert "cannot be read" in offline("customer", "900", "--program", "nope.toml").error
     error = offline("customer", "900", "--program", GROCERY, "--redis-url", "nope").error

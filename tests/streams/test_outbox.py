@@ -1,0 +1,107 @@
+"""The outbox of a shard: numbering, and what a change becomes."""
+
+import asyncio
+
+import pytest
+
+from streams.outbox import Entry, Outbox, decode, encode, watermarks
+from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS
+from streams.topics import CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
+
+
+def entry(value: bytes, topic: str = DEAD_LETTERS) -> Entry:
+    return Entry(topic, None, b"900", value, [("a", b"1"), ("b", None)])
+
+
+def entries(*values: bytes) -> list[Entry]:
+    return [entry(value) for value in values]
+
+
+async def test_taking_leaves_the_entries_where_they_are() -> None:
+    outbox = Outbox(0, [], 10)
+    outbox.add(entries(b"1", b"2", b"3"))
+    assert await outbox.take(2, 1000) == (entries(b"1", b"2"), 2)
+    assert await outbox.take(9, 1000) == (entries(b"1", b"2", b"3"), 3)
+    assert len(outbox) == 3
+
+
+async def test_numbers_go_on_from_what_the_store_holds() -> None:
+    outbox = Outbox(7, [encode(e) for e in entries(b"6", b"7")], 10)
+    outbox.add(entries(b"8"))
+    assert outbox.last == 8
+    taken, upto = await outbox.take(2, 1000)
+    assert ([e.value for e in taken], upto) == ([b"6", b"7"], 7)
+    outbox.drop(7)
+    taken, upto = await outbox.take(2, 1000)
+    assert ([e.value for e in taken], upto) == ([b"8"], 8)
+
+
+async def test_what_came_meanwhile_is_not_dropped() -> None:
+    outbox = Outbox(0, [], 10)
+    outbox.add(entries(b"1", b"2"))
+    _, upto = await outbox.take(10, 1000)
+    outbox.add(entries(b"3"))
+    outbox.drop(upto)
+    assert await outbox.take(10, 1000) == (entries(b"3"), 3)
+
+
+async def test_dropping_twice_drops_once() -> None:
+    outbox = Outbox(0, [], 10)
+    outbox.add(entries(b"1", b"2"))
+    outbox.drop(1)
+    outbox.drop(1)
+    assert len(outbox) == 1
+
+
+async def test_a_large_entry_goes_alone_and_never_waits_for_ever() -> None:
+    outbox = Outbox(0, [], 10)
+    outbox.add(entries(b"small", bytes(500), b"small"))
+    assert (await outbox.take(10, 100))[1] == 1
+    outbox.drop(1)
+    assert (await outbox.take(10, 100))[1] == 2
+    outbox.drop(2)
+    assert (await outbox.take(10, 100))[1] == 3
+
+
+async def test_who_takes_from_an_empty_outbox_waits() -> None:
+    outbox = Outbox(0, [], 10)
+    taking = asyncio.ensure_future(outbox.take(10, 1000))
+    outbox.add([])
+    await asyncio.sleep(0.01)
+    assert not taking.done()
+    outbox.add(entries(b"1"))
+    assert await asyncio.wait_for(taking, 1) == (entries(b"1"), 1)
+    outbox.drop(1)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(outbox.take(10, 1000), 0.01)
+
+
+def test_there_is_room_below_the_bound_and_a_batch_may_overshoot_it() -> None:
+    outbox = Outbox(0, [], 2)
+    assert outbox.has_room
+    outbox.add(entries(b"1"))
+    assert outbox.has_room
+    outbox.add(entries(b"2", b"3", b"4"))
+    assert not outbox.has_room
+    outbox.drop(3)
+    assert outbox.has_room
+
+
+def test_an_entry_comes_back_from_the_store_as_it_was() -> None:
+    for partition, key, value in ((3, b"900", b"{}"), (None, None, None), (0, b"", b"\xff")):
+        made = Entry(TIER_CHANGES, partition, key, value, [("a", b"\x00"), ("b", None)])
+        back = decode(encode(made))
+        assert (back.topic, back.partition, back.key, back.value) == (TIER_CHANGES, partition, key, value)
+        assert [tuple(header) for header in back.headers] == [("a", b"\x00"), ("b", None)]
+
+
+def test_a_change_stands_in_the_log_and_in_the_table_of_the_newest() -> None:
+    records = list(entry(b"{}", TIER_CHANGES).records())
+    assert [record.topic for record in records] == [TIER_CHANGES, CUSTOMER_TIERS]
+    assert {(record.key, record.value, record.partition) for record in records} == {(b"900", b"{}", None)}
+    assert [record.topic for record in entry(b"{}").records()] == [DEAD_LETTERS]
+
+
+def test_watermarks_name_every_input() -> None:
+    offsets = {COMMANDS: 3, PURCHASES: 1, TOUCHPOINTS: 2}
+    assert watermarks(offsets) == b"purchases=1;touchpoints=2;customer-commands=3"

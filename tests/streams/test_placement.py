@@ -1,0 +1,25 @@
+"""Where a customer lives must be where Kafka's own clients put it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka.partitioner import DefaultPartitioner
+
+from streams.placement import Placement, home
+
+
+@given(st.text(max_size=40), st.integers(1, 200))
+def test_a_key_lives_where_kafkas_default_partitioner_puts_it(customer_id: str, partitions: int) -> None:
+    every = list(range(partitions))
+    expected = DefaultPartitioner()(customer_id.encode(), every, every)
+    assert home(customer_id.encode(), partitions) == expected
+    assert Placement(partitions).of(customer_id) == (customer_id.encode(), expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "partition"),
+    # Of Kafka's own test of its murmur2 (UtilsTest): the hash, then the sign taken off, over 12.
+    [(b"21", -973932308), (b"foobar", -790332482), (b"a-little-bit-long-string", -985981536)],
+)
+def test_a_key_lives_where_kafkas_own_test_says(key: bytes, partition: int) -> None:
+    assert home(key, 12) == (partition & 0x7FFFFFFF) % 12

@@ -1,0 +1,86 @@
+"""Settings: flags, then variables, then defaults."""
+
+import pytest
+
+from streams.settings import ClockKind, Settings, SettingsError
+
+
+def test_without_anything_given_the_defaults_hold() -> None:
+    assert Settings.read({}) == Settings()
+
+
+def test_a_variable_beats_the_default_and_a_flag_the_variable() -> None:
+    environ = {"KIZUNA_GROUP": "by-variable", "KIZUNA_WEB_PORT": "7000", "KIZUNA_CLOCK": "event"}
+    settings = Settings.read(environ, group="by-flag", web_port=None)
+    assert (settings.group, settings.web_port, settings.clock) == ("by-flag", 7000, ClockKind.EVENT)
+
+
+def test_an_empty_variable_was_not_given() -> None:
+    assert Settings.read({"KIZUNA_GROUP": "", "KIZUNA_WEB_PORT": ""}) == Settings()
+
+
+def test_every_field_has_a_variable() -> None:
+    given = {
+        "KIZUNA_CACHE_CUSTOMERS": "7",
+        "KIZUNA_OUTBOX_BOUND": "8",
+        "KIZUNA_SWEEP_INTERVAL": "0.25",
+        "KIZUNA_SESSION_TIMEOUT": "6",
+        "KIZUNA_PROGRAM": "p.toml",
+        "KIZUNA_REDIS_PREFIX": "r",
+        "KIZUNA_REDIS_URL": "redis://r:1/2",
+        "KIZUNA_BROKERS": "a:1, b:2,",
+        "KIZUNA_TOPIC_PREFIX": "t.",
+        "KIZUNA_WEB_HOST": "0.0.0.0",
+        "KIZUNA_WEB_PORT": "0",
+        "KIZUNA_GROUP": "g",
+        "KIZUNA_CLOCK": "wall",
+    }
+    assert {f"KIZUNA_{name.upper()}" for name in Settings.__dataclass_fields__} == set(given)
+    settings = Settings.read(given)
+    assert settings.broker_list() == ["a:1", "b:2"]
+    assert settings.topic("purchases") == "t.purchases"
+    assert (settings.cache_customers, settings.sweep_interval, settings.session_timeout) == (7, 0.25, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "message"),
+    [
+        ({"KIZUNA_WEB_PORT": "http"}, {}, "KIZUNA_WEB_PORT: expected a whole number, not 'http'"),
+        ({}, {"web_port": "http"}, "--web-port: expected a whole number, not 'http'"),
+        ({"KIZUNA_CLOCK": "sun"}, {}, "KIZUNA_CLOCK: expected wall or event, not 'sun'"),
+        ({"KIZUNA_SWEEP_INTERVAL": "often"}, {}, "KIZUNA_SWEEP_INTERVAL: expected a number of seconds"),
+        ({"KIZUNA_WEB_PORT": "65536"}, {}, "KIZUNA_WEB_PORT: expected 0 to 65535, not 65536"),
+        ({"KIZUNA_WEB_PORT": "-1"}, {}, "KIZUNA_WEB_PORT: expected 0 to 65535, not -1"),
+        ({"KIZUNA_REDIS_PREFIX": "a{b}"}, {}, "KIZUNA_REDIS_PREFIX: braces are not allowed"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(
+    environ: dict[str, str], flags: dict[str, str], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Settings.read(environ, **flags)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+        ("redis://:secret@r:6379/0", "redis://:***@r:6379/0"),
+        ("rediss://user:secret@r/3?ssl=1", "rediss://user:***@r/3?ssl=1"),
+        ("redis://user@r:1/0", "redis://user@r:1/0"),
+    ],
+)
+def test_a_shown_address_of_redis_hides_the_password(url: str, shown: str) -> None:
+    assert Settings(redis_url=url).redis_shown() == shown
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://r:6379/0?password=secret", "unix:///run/redis.sock?username=u&password=secret"]
+)
+@pytest.mark.xfail(reason="redis-py takes the password from the query as well, and it is shown")
+def test_a_password_in_the_query_is_hidden_too(url: str) -> None:
+    assert "secret" not in Settings(redis_url=url).redis_shown()
+
+
+def test_settings_can_be_varied() -> None:
+    assert Settings().but(group="other") == Settings(group="other")

@@ -1,0 +1,278 @@
+"""A shard's lane with stand-ins for Redis and Kafka: what it does where they refuse."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from loyalty import Customer, Packing
+from schemas.program import Program
+from schemas.rejection import Reason
+from streams.intake import Intake
+from streams.metrics import Metrics
+from streams.outbox import Outbox, decode
+from streams.placement import Placement, home
+from streams.protocols import (
+    COMMANDS,
+    PURCHASES,
+    TOUCHPOINTS,
+    Batch,
+    Commit,
+    OutRecord,
+    RefusedError,
+    ShardLostError,
+    ShardState,
+    UnavailableError,
+)
+from streams.settings import Settings
+from streams.shard import Domain, Shard
+from tests.streams.conftest import HandMadeRecord
+
+PARTITIONS = 12
+PARTITION = home(b"900", PARTITIONS)
+
+
+class MemoryStore:
+    """A store in memory that can refuse its next commits."""
+
+    def __init__(self, packing: Packing) -> None:
+        self.packing = packing
+        self.heads: dict[str, bytes] = {}
+        self.commits: list[Commit] = []
+        self.asked: list[list[str]] = []
+        self.refusals: list[ShardLostError] = []
+        self.version = 0
+        self.dues: dict[str, int] = {}
+        self.trimmed: list[tuple[int, int | None]] = []
+
+    async def peek(self, partition: int) -> ShardState | None:
+        return None
+
+    async def take_over(
+        self, partition: int, token: str, begin: Mapping[str, int], published: int
+    ) -> tuple[ShardState, list[bytes]]:
+        raise NotImplementedError
+
+    async def load(self, partition: int, customer_ids: Sequence[str]) -> list[Customer]:
+        self.asked.append(list(customer_ids))
+        await asyncio.sleep(0)
+        return [self.packing.unpack(c, self.heads.get(c), {}) for c in customer_ids]
+
+    async def commit(self, partition: int, token: str, version: int, commit: Commit) -> None:
+        await asyncio.sleep(0)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        if version != self.version:
+            raise RefusedError("version")
+        self.version += 1
+        self.commits.append(commit)
+        for write in commit.customers:
+            self.heads[write.customer_id] = write.packed.head
+            if write.due_changed:
+                self.dues.pop(write.customer_id, None)
+                if write.due is not None:
+                    self.dues[write.customer_id] = write.due
+
+    async def trim(self, partition: int, token: str, published: int, output: int | None) -> None:
+        self.trimmed.append((published, output))
+
+    async def due(
+        self, partition: int, token: str, version: int, until: int, limit: int
+    ) -> tuple[list[str], int | None]:
+        found = sorted((at, c) for c, at in self.dues.items() if at < until)
+        return [c for _, c in found[:limit]], min(self.dues.values(), default=None)
+
+
+class MemoryWriter:
+    """A writer that remembers."""
+
+    def __init__(self) -> None:
+        self.records: list[OutRecord] = []
+        self.upto = 0
+
+    async def published(self) -> int:
+        return self.upto
+
+    async def publish(self, records: Iterable[OutRecord], upto: int) -> int | None:
+        self.records += records
+        self.upto = upto
+        return len(self.records)
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def memory(packing: Packing) -> MemoryStore:
+    return MemoryStore(packing)
+
+
+@pytest.fixture
+def writer() -> MemoryWriter:
+    return MemoryWriter()
+
+
+@pytest.fixture
+def shard(grocery: Program, memory: MemoryStore, writer: MemoryWriter) -> Shard:
+    domain = Domain(grocery, Intake(Settings(), grocery, Placement(PARTITIONS)))
+    state = ShardState(offsets={PURCHASES: 0, TOUCHPOINTS: 0, COMMANDS: 0})
+    return Shard(PARTITION, "one", state, Outbox(0, [], 100), writer, memory, domain, Metrics(), 2)
+
+
+def purchases(start: int, *days: int, customer: str = "900", amount: str = "60.00") -> Batch:
+    records = [
+        HandMadeRecord(
+            start + n,
+            customer.encode(),
+            json.dumps(
+                {
+                    "event_id": f"{customer}/{day}",
+                    "type": "purchase",
+                    "customer_id": customer,
+                    "occurred_at": f"2017-{1 + day // 28:02}-{1 + day % 28:02}T12:00:00Z",
+                    "order_id": f"o{day}",
+                    "amount": amount,
+                    "currency": "USD",
+                }
+            ).encode(),
+            timestamp=1_600_000_000_000 + start + n,
+        )
+        for n, day in enumerate(days)
+    ]
+    return Batch(PURCHASES, PARTITION, start, start + len(records), records)
+
+
+def contacts(start: int, customer: str = "900") -> Batch:
+    value = {
+        "event_id": f"t{start}",
+        "type": "touchpoint",
+        "customer_id": customer,
+        "occurred_at": "2017-01-05T12:00:00Z",
+        "channel": "email",
+        "direction": "outbound",
+    }
+    record = HandMadeRecord(start, customer.encode(), json.dumps(value).encode(), timestamp=1_600_000_000_000)
+    return Batch(TOUCHPOINTS, PARTITION, start, start + 1, [record])
+
+
+def changes(memory: MemoryStore) -> list[dict[str, Any]]:
+    return [json.loads(decode(raw).value or b"") for commit in memory.commits for raw in commit.outbox]
+
+
+async def test_a_batch_is_committed_with_its_changes(shard: Shard, memory: MemoryStore) -> None:
+    await shard.process(purchases(0, 0, 1, 2, 3, 4))
+    [commit] = memory.commits
+    assert (commit.topic, commit.start, commit.end) == (PURCHASES, 0, 5)
+    assert commit.appended == 1_600_000_000_004
+    assert [write.customer_id for write in commit.customers] == ["900"]
+    [change] = changes(memory)
+    assert (change["tier"], change["tier_seq"], change["cause_event_id"]) == ("silver", 1, "900/4")
+    assert shard.state.version == 1
+    assert shard.state.offsets[PURCHASES] == 5
+    assert shard.outbox.last == 1
+
+
+async def test_a_customer_of_the_cache_is_not_loaded_again(shard: Shard, memory: MemoryStore) -> None:
+    await shard.process(purchases(0, 0))
+    await shard.process(purchases(1, 1))
+    await shard.process(contacts(0))
+    assert [asked for asked in memory.asked if asked] == [["900"]]
+
+
+async def test_the_cache_keeps_those_used_last(shard: Shard, memory: MemoryStore, grocery: Program) -> None:
+    here = [c for c in map(str, range(2_000)) if home(c.encode(), PARTITIONS) == PARTITION][:3]
+    for n, customer in enumerate([here[0], here[1], here[0], here[2], here[0], here[1]]):
+        await shard.process(purchases(n, n, customer=customer))
+    assert [asked for asked in memory.asked if asked] == [[here[0]], [here[1]], [here[2]], [here[1]]]
+
+
+async def test_a_duplicate_changes_nothing_but_the_watermark(shard: Shard, memory: MemoryStore) -> None:
+    await shard.process(purchases(0, 0))
+    await shard.process(purchases(1, 0))
+    assert memory.commits[1].customers == []
+    assert memory.commits[1].end == 2
+    assert shard.state.version == 2
+
+
+async def test_an_event_older_than_the_ledger_is_a_dead_letter(shard: Shard, memory: MemoryStore) -> None:
+    await shard.process(purchases(0, 300, 1))
+    [entry] = [decode(raw) for raw in memory.commits[0].outbox]
+    assert entry.reason is Reason.TOO_LATE
+
+
+async def test_a_batch_that_does_not_go_on_from_the_watermark_is_refused(
+    shard: Shard, memory: MemoryStore
+) -> None:
+    with pytest.raises(RefusedError, match="starts at 1, not at 0"):
+        await shard.process(purchases(1, 0))
+    assert memory.commits == []
+
+
+async def test_a_refused_commit_loses_the_shard_and_moves_nothing(shard: Shard, memory: MemoryStore) -> None:
+    memory.refusals = [RefusedError("owner")]
+    with pytest.raises(ShardLostError):
+        await shard.process(purchases(0, 0, 1, 2, 3, 4))
+    assert (shard.state.version, shard.state.offsets[PURCHASES], shard.outbox.last) == (0, 0, 0)
+    assert shard.state.newest == {}
+
+
+@pytest.mark.xfail(
+    reason="a shard that was lost goes on with what waits for its lane, on customers ahead of the store"
+)
+@pytest.mark.parametrize("error", [UnavailableError("no memory"), RefusedError("owner")])
+async def test_after_a_failed_commit_nothing_more_is_committed(
+    shard: Shard, memory: MemoryStore, error: ShardLostError
+) -> None:
+    memory.refusals = [error]
+    results = await asyncio.gather(
+        shard.process(purchases(0, 0, 1, 2, 3, 4)), shard.process(contacts(0)), return_exceptions=True
+    )
+    assert [isinstance(result, ShardLostError) for result in results] == [True, True]
+    with pytest.raises(ShardLostError):
+        await shard.sweep(1)
+    assert memory.commits == []
+
+
+@pytest.mark.xfail(reason="the same: the change is lost, as the purchases are taken for duplicates later")
+async def test_a_change_whose_commit_failed_is_made_when_the_batch_is_read_again(
+    shard: Shard, memory: MemoryStore, writer: MemoryWriter, grocery: Program
+) -> None:
+    memory.refusals = [UnavailableError("no memory")]
+    await asyncio.gather(
+        shard.process(purchases(0, 0, 1, 2, 3, 4)), shard.process(contacts(0)), return_exceptions=True
+    )
+    domain = Domain(grocery, Intake(Settings(), grocery, Placement(PARTITIONS)))
+    touched = shard.state.offsets[TOUCHPOINTS]
+    state = ShardState(memory.version, {PURCHASES: 0, TOUCHPOINTS: touched, COMMANDS: 0})
+    again = Shard(PARTITION, "two", state, Outbox(0, [], 100), writer, memory, domain, Metrics(), 2)
+    await again.process(purchases(0, 0, 1, 2, 3, 4))
+    assert [change["tier"] for change in changes(memory)] == ["silver"]
+
+
+async def test_a_sweep_lets_fall_due_what_time_brings(shard: Shard, memory: MemoryStore) -> None:
+    await shard.process(purchases(0, 0, 1, 2, 3, 4))
+    [due] = memory.dues.values()
+    await shard.sweep(due)
+    assert len(memory.commits) == 1
+    await shard.sweep(due + 1)
+    assert [change["reason"] for change in changes(memory)] == ["purchase", "window_expiry"]
+    assert memory.commits[1].topic is None
+    assert memory.dues == {}
+
+
+async def test_the_outbox_is_published_then_trimmed_then_dropped(
+    shard: Shard, memory: MemoryStore, writer: MemoryWriter
+) -> None:
+    await shard.process(purchases(0, 0, 1, 2, 3, 4))
+    publishing = asyncio.ensure_future(shard.publish())
+    while len(shard.outbox):
+        await asyncio.sleep(0)
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+    assert [record.topic for record in writer.records] == ["tier-changes", "customer-tiers"]
+    assert dict(writer.records[0].headers)["loyalty-watermarks"] == (
+        b"purchases=5;touchpoints=0;customer-commands=0"
+    )
+    assert memory.trimmed == [(1, 2)]

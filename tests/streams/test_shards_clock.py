@@ -1,0 +1,157 @@
+"""Up to when a shard may let fall due what time alone brings (contract, section 3)."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from schemas.program import Program
+from streams.intake import Intake
+from streams.metrics import Metrics
+from streams.placement import Placement
+from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, ShardState, UnavailableError
+from streams.settings import ClockKind, Settings
+from streams.shard import Domain
+from streams.shards import Shards
+
+NOW = 1_000_000
+
+
+class SweptShard:
+    """A shard that only remembers up to when it was swept."""
+
+    def __init__(self, partition: int, state: ShardState) -> None:
+        self.partition = partition
+        self.state = state
+        self.outbox: list[object] = []
+        self.swept: list[int] = []
+
+    async def sweep(self, until: int) -> None:
+        self.swept.append(until)
+
+
+class Outside:
+    """The log's ends and the server's clock, and in which order they were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.at: dict[tuple[str, int], int] = {}
+        self.gone = False
+
+    async def now(self) -> int:
+        self.asked.append("now")
+        if self.gone:
+            raise UnavailableError("gone")
+        return NOW
+
+    async def ends(self, partitions: Any) -> dict[tuple[str, int], int]:
+        self.asked.append("ends")
+        return {(topic, p): self.at.get((topic, p), 0) for p in partitions for topic in INPUTS}
+
+
+@pytest.fixture
+def outside() -> Outside:
+    return Outside()
+
+
+def shards_of(outside: Outside, program: Program, clock: ClockKind, *held: SweptShard) -> Shards:
+    settings = Settings(clock=clock)
+
+    async def fail(error: BaseException) -> None:
+        raise error
+
+    domain = Domain(program, Intake(settings, program, Placement(12)))
+    shards = Shards(settings, domain, cast(Any, SimpleNamespace()), cast(Any, outside), outside, Metrics(), fail)
+    shards._held = {shard.partition: cast(Any, shard) for shard in held}
+    return shards
+
+
+def shard(offsets: dict[str, int], partition: int = 3, **given: Any) -> SweptShard:
+    return SweptShard(partition, ShardState(offsets=dict.fromkeys(INPUTS, 0) | offsets, **given))
+
+
+async def swept(outside: Outside, program: Program, clock: ClockKind, held: SweptShard) -> int:
+    await shards_of(outside, program, clock, held).sweep()
+    [until] = held.swept
+    return until
+
+
+async def test_where_all_is_read_the_wall_clock_is_now(outside: Outside, grocery: Program) -> None:
+    outside.at = {(PURCHASES, 3): 5, (TOUCHPOINTS, 3): 9}
+    held = shard({PURCHASES: 5, TOUCHPOINTS: 9}, appended={PURCHASES: 10, TOUCHPOINTS: 20})
+    assert await swept(outside, grocery, ClockKind.WALL, held) == NOW
+
+
+async def test_where_nothing_was_ever_appended_the_wall_clock_is_now(
+    outside: Outside, grocery: Program
+) -> None:
+    assert await swept(outside, grocery, ClockKind.WALL, shard({})) == NOW
+
+
+@pytest.mark.parametrize("topic", INPUTS)
+async def test_while_records_are_unread_time_goes_no_further_than_what_was_read(
+    outside: Outside, grocery: Program, topic: str
+) -> None:
+    outside.at = {(topic, 3): 6}
+    held = shard({topic: 5}, appended={PURCHASES: 10, TOUCHPOINTS: 20, COMMANDS: 30})
+    assert await swept(outside, grocery, ClockKind.WALL, held) == held.state.appended[topic]
+
+
+async def test_of_several_unread_inputs_the_one_that_is_furthest_behind_counts(
+    outside: Outside, grocery: Program
+) -> None:
+    outside.at = {(PURCHASES, 3): 6, (TOUCHPOINTS, 3): 6}
+    held = shard({PURCHASES: 5, TOUCHPOINTS: 5}, appended={PURCHASES: 30, TOUCHPOINTS: 20, COMMANDS: 10})
+    assert await swept(outside, grocery, ClockKind.WALL, held) == 20
+
+
+async def test_while_an_input_was_never_read_and_holds_records_there_is_no_time_yet(
+    outside: Outside, grocery: Program
+) -> None:
+    outside.at = {(PURCHASES, 3): 6}
+    assert await swept(outside, grocery, ClockKind.WALL, shard({}, appended={TOUCHPOINTS: 20})) == 0
+
+
+async def test_an_append_time_ahead_of_the_server_does_not_move_time_beyond_now(
+    outside: Outside, grocery: Program
+) -> None:
+    outside.at = {(PURCHASES, 3): 6}
+    held = shard({PURCHASES: 5}, appended={PURCHASES: NOW + 500})
+    assert await swept(outside, grocery, ClockKind.WALL, held) == NOW
+
+
+async def test_the_clock_is_asked_before_the_ends(outside: Outside, grocery: Program) -> None:
+    await swept(outside, grocery, ClockKind.WALL, shard({}))
+    assert outside.asked == ["now", "ends"]
+
+
+async def test_the_event_clock_is_the_newest_purchase_and_nothing_else(
+    outside: Outside, grocery: Program
+) -> None:
+    outside.at = {(PURCHASES, 3): 6}
+    held = shard({PURCHASES: 5}, newest={PURCHASES: 77, TOUCHPOINTS: 99}, appended={PURCHASES: 5})
+    assert await swept(outside, grocery, ClockKind.EVENT, held) == 77
+    held = shard({}, newest={TOUCHPOINTS: 99})
+    assert await swept(outside, grocery, ClockKind.EVENT, held) == 0
+
+
+async def test_every_shard_has_a_clock_of_its_own(outside: Outside, grocery: Program) -> None:
+    outside.at = {(PURCHASES, 3): 6}
+    behind = shard({PURCHASES: 5}, appended={PURCHASES: 10})
+    level = shard({PURCHASES: 5}, partition=4, appended={PURCHASES: 10})
+    await shards_of(outside, grocery, ClockKind.WALL, behind, level).sweep()
+    assert (behind.swept, level.swept) == ([10], [NOW])
+
+
+async def test_where_redis_does_not_answer_nothing_is_swept(outside: Outside, grocery: Program) -> None:
+    outside.gone = True
+    held = shard({})
+    await shards_of(outside, grocery, ClockKind.WALL, held).sweep()
+    assert held.swept == []
+
+
+async def test_allowed_lateness_is_taken_off(outside: Outside, grocery: Program) -> None:
+    import msgspec
+
+    late = msgspec.structs.replace(grocery, allowed_lateness=1_000)
+    assert await swept(outside, late, ClockKind.WALL, shard({})) == NOW - 1_000
