@@ -3,7 +3,7 @@
 from typing import Any
 
 from streams.app import Pipeline
-from streams.protocols import COMMANDS, Batch
+from streams.protocols import COMMANDS
 
 
 def join(pipeline: Pipeline) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from streams.app import Pipeline
-from streams.protocols import TOUCHPOINTS, Batch
+from streams.protocols import TOUCHPOINTS
 
 
 def join(pipeline: Pipeline) -> None:

@@ -65,6 +65,8 @@ class Settings:
     def _check(self) -> None:
         if any(c in self.redis_prefix for c in "{}"):
             raise SettingsError("KIZUNA_REDIS_PREFIX: braces are not allowed, they mark the hash tag")
+        if not self.broker_list():
+            raise SettingsError("KIZUNA_BROKERS: expected host:port, several separated by commas")
         if not self.group:
             raise SettingsError("KIZUNA_GROUP: expected a name")
         if not 0 <= self.web_port <= 65535:

@@ -78,6 +78,7 @@ class Shard:
         self._domain = domain
         self._metrics = metrics
         self._lane = asyncio.Lock()
+        self._closed = False
         # Decoded customers, least recently used first. What is in here has been committed, or the shard is lost.
         self._cache: dict[str, Customer] = {}
         self._cache_limit = cache_customers
@@ -146,7 +147,7 @@ class Shard:
 
     async def publish(self) -> None:
         """Publish what is in the outbox, for as long as the shard is held."""
-        while True:
+        while not self._closed:
             entries, upto = await self.outbox.take(_PUBLISH_ENTRIES, _PUBLISH_BYTES)
             started = time.perf_counter()
             records = (record for entry in entries for record in entry.records())
@@ -157,6 +158,9 @@ class Shard:
 
     async def close(self) -> None:
         """Leave the writer; the store's token stays until somebody else takes over."""
+        # A cancelled publisher may not notice: on Python 3.11 asyncio.wait_for, through which redis-py writes, can
+        # swallow a cancellation.
+        self._closed = True
         await self._writer.close()
 
     async def _customers(self, ids: Iterable[str]) -> dict[str, Customer]:
