@@ -12,7 +12,8 @@ from streams.intake import Intake
 from streams.kafka_log import KafkaLog
 from streams.metrics import Metrics
 from streams.placement import Placement
-from streams.protocols import Binding, FatalError
+from streams.preflight import binding
+from streams.protocols import FatalError
 from streams.redis_store import RedisStore, connect
 from streams.settings import Settings
 from streams.shard import Domain
@@ -41,11 +42,6 @@ class Pipeline:
     def topic(self, name: str) -> faust.TopicT:
         """An input of the contract, as Faust's topic; its values are `Batch`."""
         return self.app.topic(self.settings.topic(name), value_serializer="raw", key_serializer="raw")
-
-
-def binding(settings: Settings, program: Program, cluster: Cluster, partitions: int) -> Binding:
-    """What this worker's store is built for."""
-    return Binding(cluster.id, settings.topic_prefix, settings.group, partitions, program.id, program.version)
 
 
 def build(settings: Settings, program: Program, cluster: Cluster, partitions: int) -> Pipeline:

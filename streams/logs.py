@@ -4,6 +4,17 @@ import logging
 import logging.config
 import time
 
+from streams.protocols import FatalError
+
+
+class NoTwice(logging.Filter):
+    """Drops the libraries' tracebacks of what stops the worker on purpose: the command says it at the end, in one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log this one."""
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, FatalError)
+
 
 class RateLimit(logging.Filter):
     """Lets the same message of the same logger pass once in `every` seconds.
@@ -34,12 +45,18 @@ def configure(level: str = "INFO") -> None:
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "filters": {"rate": {"()": RateLimit}},
+            "filters": {"rate": {"()": RateLimit}, "twice": {"()": NoTwice}},
             "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"}},
             "handlers": {
-                "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["rate"]}
+                "stderr": {
+                    "class": "logging.StreamHandler",
+                    "formatter": "line",
+                    "filters": ["twice", "rate"],
+                }
             },
             "root": {"level": "WARNING", "handlers": ["stderr"]},
-            "loggers": {name: {"level": level} for name in ("streams", "agents", "cli")},
+            # Faust says each time that a sweep took longer than its interval: under load it does, and nothing is lost.
+            "loggers": {"mode.timers": {"level": "ERROR"}}
+            | {name: {"level": level} for name in ("streams", "agents", "cli")},
         }
     )

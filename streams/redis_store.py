@@ -4,7 +4,7 @@ Nothing is retried here: after a lost reply nobody knows whether a script ran, s
 again and reads what became of it.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, cast
@@ -51,7 +51,7 @@ class RedisStore:
     def __init__(self, redis: "Redis", prefix: str, binding: Binding, packing: Packing) -> None:
         self._redis = redis
         self._prefix = prefix
-        self._binding = _binding_fields(binding)
+        self._binding = binding_fields(binding)
         self._packing = packing
         self._keys: dict[int, ShardKeys] = {}
         self._commit = self._script("commit")
@@ -84,10 +84,7 @@ class RedisStore:
             held = await cast(Any, self._redis.hgetall(self.keys(partition).shard))
         if not held:
             return None
-        for name, value in self._binding:
-            found = held.get(name.encode(), b"").decode()
-            if found != value:
-                raise bound_elsewhere(name, found, value)
+        check_bound(held, self._binding)
         return _shard_state(held)
 
     async def take_over(
@@ -217,7 +214,8 @@ _BOUND = {
 }
 
 
-def _binding_fields(binding: Binding) -> list[tuple[str, str]]:
+def binding_fields(binding: Binding) -> list[tuple[str, str]]:
+    """The fields of a shard's hash that say what it was built for."""
     return [(field, str(getattr(binding, part))) for part, (field, _) in _BOUND.items()]
 
 
@@ -225,6 +223,14 @@ def read_binding(held: Mapping[bytes, bytes]) -> Binding:
     """What a shard's hash says it was built for."""
     parts: dict[str, Any] = {part: held[field.encode()].decode() for part, (field, _) in _BOUND.items()}
     return Binding(**parts | {"partitions": int(parts["partitions"])})
+
+
+def check_bound(held: Mapping[bytes, bytes], binding: Iterable[tuple[str, str]]) -> None:
+    """Raises FatalError where a shard's hash was built for anything but `binding`."""
+    for field, here in binding:
+        found = held.get(field.encode(), b"").decode()
+        if found != here:
+            raise bound_elsewhere(field, found, here)
 
 
 def bound_elsewhere(field: str, found: str, here: str) -> FatalError:

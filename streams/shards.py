@@ -74,7 +74,7 @@ class Shards:
         self._log = log
         self._clock = clock
         self._metrics = metrics
-        self._fail = fail
+        self.fail = fail
         self._held: dict[int, Shard] = {}
         self._moving = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -267,7 +267,7 @@ class Shards:
             await work
         except Exception as error:
             # Neither lost nor refused: a bug, or something to stop for. Nothing is swallowed.
-            await self._fail(error)
+            await self.fail(error)
 
     # -- publishing ------------------------------------------------------------------------------------------------
 

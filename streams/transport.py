@@ -15,7 +15,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from streams.protocols import Batch, RefusedError
+from streams.protocols import Batch, FatalError, RefusedError
 from streams.settings import Settings
 from streams.shards import Shards
 
@@ -183,7 +183,10 @@ class Consumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Faust has an assignment and is about to read: take the shards over."""
-        await self.shards.take_over(self)
+        try:
+            await self.shards.take_over(self)
+        except FatalError as error:
+            await self.shards.fail(error)
 
     def assigned(self) -> set[tuple[str, int]]:
         """See `streams.shards.Reader`."""

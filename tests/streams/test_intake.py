@@ -101,7 +101,9 @@ def test_what_was_sent_on_and_arrived_is_an_event(intake: Intake) -> None:
 
 def test_what_is_still_wrong_after_it_was_sent_on_is_a_dead_letter(intake: Intake) -> None:
     headers = [("trace", b"1"), (REROUTED_HEADER, b"1")]
-    events, [entry] = intake.read(batch(record(body(), b"other", headers=headers, timestamp=99)))
+    events, [entry] = intake.read(
+        batch(record(body(), b"other", headers=headers, timestamp=1_600_000_000_099))
+    )
     assert events == []
     assert (entry.topic, entry.reason) == (DEAD_LETTERS, Reason.MISROUTED)
     assert (entry.key, entry.value) == (b"other", body())
@@ -110,7 +112,7 @@ def test_what_is_still_wrong_after_it_was_sent_on_is_a_dead_letter(intake: Intak
     assert only(entry.headers, "dlq-topic") == b"shop.purchases"
     assert only(entry.headers, "dlq-partition") == str(HERE).encode()
     assert only(entry.headers, "dlq-offset") == b"7"
-    assert only(entry.headers, "dlq-timestamp") == b"99"
+    assert only(entry.headers, "dlq-timestamp") == b"1600000000099"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,9 @@ def shards_of(outside: Outside, program: Program, clock: ClockKind, *held: Swept
         raise error
 
     domain = Domain(program, Intake(settings, program, Placement(12)))
-    shards = Shards(settings, domain, cast(Any, SimpleNamespace()), cast(Any, outside), outside, Metrics(), fail)
+    shards = Shards(
+        settings, domain, cast(Any, SimpleNamespace()), cast(Any, outside), outside, Metrics(), fail
+    )
     shards._held = {shard.partition: cast(Any, shard) for shard in held}
     return shards
 

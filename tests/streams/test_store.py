@@ -161,7 +161,13 @@ async def test_shards_do_not_know_of_each_other(taken: RedisStore, world: World)
     ],
 )
 async def test_a_store_that_is_bound_elsewhere_says_to_what(
-    taken: RedisStore, make_store: MakeStore, dump: Callable[[], Awaitable[Dump]], *, part: str, other: Any, named: str
+    taken: RedisStore,
+    make_store: MakeStore,
+    dump: Callable[[], Awaitable[Dump]],
+    *,
+    part: str,
+    other: Any,
+    named: str,
 ) -> None:
     before = await dump()
     elsewhere = make_store(replace(BINDING, **{part: other}))
@@ -348,9 +354,7 @@ async def test_thousands_of_customers_and_outbox_entries_are_one_commit(
 ) -> None:
     commit = Commit(PURCHASES, BEGIN[PURCHASES], 5_000, START, START)
     customers = [world.customer(f"c{n}") for n in range(3_000)]
-    commit.customers = [
-        world.write(customer, due=START + n) for n, customer in enumerate(customers)
-    ]
+    commit.customers = [world.write(customer, due=START + n) for n, customer in enumerate(customers)]
     commit.outbox = [b"%d" % n for n in range(9_000)]
     await taken.commit(3, "one", 0, commit)
     assert await redis.lrange(f"{TAG}outbox", 0, -1) == commit.outbox  # type: ignore[misc]
@@ -367,7 +371,7 @@ async def test_a_customer_with_many_thousands_of_pages_is_one_commit(
 ) -> None:
     customer = world.customer("many")
     packed = world.packing.pack(customer, START, None)
-    packed = type(packed)(packed.head, {n: b"\x01page" for n in range(9_001)}, list(range(9_000, 18_500)))
+    packed = type(packed)(packed.head, dict.fromkeys(range(9_001), b"\x01page"), list(range(9_000, 18_500)))
     await taken.commit(3, "one", 0, Commit(customers=[world.write(customer, packed=packed)]))
     assert await redis.hlen(f"{TAG}pages:many") == 9_000  # type: ignore[misc]
 
@@ -411,9 +415,7 @@ async def pending(store: RedisStore, redis: Redis) -> list[bytes]:
     return found
 
 
-async def test_a_trim_takes_away_what_was_published_and_nothing_else(
-    taken: RedisStore, redis: Redis
-) -> None:
+async def test_a_trim_takes_away_what_was_published_and_nothing_else(taken: RedisStore, redis: Redis) -> None:
     await full(taken)
     await taken.trim(3, "one", 2, 77)
     assert await pending(taken, redis) == [b"3", b"4"]
@@ -581,7 +583,7 @@ async def test_a_server_without_memory_takes_no_half_batch(
         late = Commit(PURCHASES, 15, 2_000, START, START)
         late.customers = [world.write(world.customer(f"c{n}")) for n in range(500)]
         late.outbox = [bytes(1_000)] * 500
-        with pytest.raises(UnavailableError, match="Redis could not: .*maxmemory"):
+        with pytest.raises(UnavailableError, match=r"Redis could not: .*maxmemory"):
             await store.commit(3, "one", 1, late)
         assert await everything() == before
         await client.config_set("maxmemory", "0")

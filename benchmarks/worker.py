@@ -1,0 +1,140 @@
+"""One worker, as it is deployed, from the first committed record until all is committed and published."""
+
+import asyncio
+import re
+import time
+import urllib.request
+from collections.abc import Mapping
+from typing import Any, cast
+
+import psutil
+from redis.asyncio import Redis
+
+from cli.demo.replay import Watermarks, WorkerProcess
+from cli.local_server import HOST
+from cli.local_stack import LocalStack
+from schemas.program import Program
+from streams.keys import ShardKeys
+from streams.settings import Settings
+
+#: Seconds between two looks into the store, and without progress after which something is wrong.
+_LOOK = 0.02
+_STALLED = 60.0
+
+
+class BenchmarkError(Exception):
+    """A round that measured nothing; the message says why."""
+
+
+async def measure(
+    stack: LocalStack,
+    settings: Settings,
+    program: Program,
+    partitions: int,
+    events: int,
+    worker: WorkerProcess,
+) -> dict[str, Any]:
+    """Start the worker on `events` records that are there already, and stop it when all is done.
+
+    The whole begins at the last look at which nothing was committed; steady state begins when a fifth was.
+    """
+    worker.launch()
+    watermarks = Watermarks(settings, program, partitions)
+    try:
+        return await _measure(stack, settings, partitions, events, worker, watermarks)
+    finally:
+        await watermarks.close()
+        worker.stop()
+
+
+async def _measure(
+    stack: LocalStack,
+    settings: Settings,
+    partitions: int,
+    events: int,
+    worker: WorkerProcess,
+    watermarks: Watermarks,
+) -> dict[str, Any]:
+    began = cpu = others = None
+    fifth: tuple[int, float] | None = None
+    committed_at: float | None = None
+    before, moved = None, time.monotonic()
+    while True:
+        stack.check()
+        worker.check()
+        at, used, busy = time.monotonic(), _cpu(stack, worker), _busy()
+        now = await watermarks.look()
+        if not now.committed:
+            began, cpu, others = at, used, busy
+        elif began is None:
+            raise BenchmarkError("records were committed before the first look")
+        if fifth is None and now.committed >= events // 5:
+            fifth = now.committed, time.monotonic()
+        if committed_at is None and now.committed >= events:
+            committed_at = time.monotonic()
+        if now.committed >= events and not now.unpublished:
+            break
+        if now != before:
+            before, moved = now, time.monotonic()
+        elif time.monotonic() - moved > _STALLED:
+            raise BenchmarkError(f"nothing has moved for {_STALLED:g} s: {now}{worker.last_words()}")
+        await asyncio.sleep(_LOOK)
+    ended, used, busy = time.monotonic(), _cpu(stack, worker), _busy()
+    if began is None or cpu is None or others is None or fifth is None or committed_at is None:
+        raise BenchmarkError("all was committed before the first look")
+    seconds = ended - began
+    changes = await _changes(settings, partitions)
+    spent = {name: used[name] - cpu[name] for name in used}
+    return {
+        "seconds": seconds,
+        "seconds_after_last_commit": ended - committed_at,
+        "whole_per_second": events / seconds,
+        "steady_per_second": (events - fifth[0]) / max(1e-9, ended - fifth[1]),
+        "changes": changes,
+        "changes_per_second": changes / seconds,
+        "cpu_us_per_event": {name: value / events * 1e6 for name, value in spent.items()},
+        # What everything else on the machine took meanwhile, this benchmark included.
+        "other_cores": max(0.0, (busy - others - sum(spent.values())) / seconds),
+        "outcomes": _outcomes(worker, events),
+    }
+
+
+def _cpu(stack: LocalStack, worker: WorkerProcess) -> dict[str, float]:
+    """CPU seconds so far, of each process."""
+    pids = {"worker": worker.pid, "broker": stack.kafka.pid, "redis": stack.redis.pid}
+    taken = {}
+    for name, pid in pids.items():
+        if pid is None:
+            raise BenchmarkError(f"the {name} has ended")
+        times = psutil.Process(pid).cpu_times()
+        taken[name] = times.user + times.system
+    return taken
+
+
+def _busy() -> float:
+    """CPU seconds that the machine has worked so far."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+
+
+async def _changes(settings: Settings, partitions: int) -> int:
+    """How many tier changes were committed; all of them are published."""
+    redis = Redis.from_url(settings.redis_url)
+    try:
+        pipe = cast(Any, redis.pipeline(transaction=False))
+        for partition in range(partitions):
+            pipe.hget(ShardKeys(settings.redis_prefix, partition).shard, "outbox_last")
+        return sum(int(last or 0) for last in await pipe.execute())
+    finally:
+        await redis.aclose()
+
+
+def _outcomes(worker: WorkerProcess, events: int) -> Mapping[str, int]:
+    """What became of the records, by the worker's own count. Raises BenchmarkError where not all were counted."""
+    with urllib.request.urlopen(f"http://{HOST}:{worker.port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    found = re.findall(r'^kizuna_events_total\{outcome="(\w+)",topic="purchases"\} (\S+)', text, re.MULTILINE)
+    outcomes = {outcome: int(float(count)) for outcome, count in found}
+    if outcomes.get("counted") != events:
+        raise BenchmarkError(f"of {events} purchases the worker counted other than all: {outcomes}")
+    return outcomes
