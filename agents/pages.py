@@ -46,6 +46,8 @@ def join(pipeline: Pipeline) -> None:
             )
         except InspectionError as error:
             return view.json({"error": str(error)}, status=404 if "no customer" in str(error) else 400)
+        except ShardLostError as error:
+            return view.json({"error": str(error)}, status=503)
         except ValueError as error:
             return view.json({"error": f"as_of: {error}"}, status=400)
         return view.json(inspection.line(shown))

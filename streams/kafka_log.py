@@ -105,8 +105,12 @@ class KafkaWriter:
 
     async def start(self) -> None:
         """Fence the predecessor. Raises UnavailableError."""
-        async with _answers():
-            await self._producer.start()
+        try:
+            async with _answers():
+                await self._producer.start()
+        except BaseException:
+            await self.close()
+            raise
 
     async def published(self) -> int:
         """Number of the last outbox entry that was published, 0 for none."""

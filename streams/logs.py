@@ -8,7 +8,7 @@ from streams.protocols import FatalError
 
 
 class NoTwice(logging.Filter):
-    """Drops the libraries' tracebacks of what stops the worker on purpose: the command says it at the end, in one line."""
+    """Drops the libraries' tracebacks of what stops the worker on purpose: the command says it last, in one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to log this one."""

@@ -67,8 +67,17 @@ class Settings:
             raise SettingsError("KIZUNA_REDIS_PREFIX: braces are not allowed, they mark the hash tag")
         if not self.broker_list():
             raise SettingsError("KIZUNA_BROKERS: expected host:port, several separated by commas")
-        if not self.group:
-            raise SettingsError("KIZUNA_GROUP: expected a name")
+        for name, least in (
+            ("sweep_interval", 0.01),
+            ("outbox_bound", 1),
+            ("cache_customers", 1),
+            ("session_timeout", 6),
+        ):
+            # A broker takes no session timeout under 6 s unless told otherwise. `not >=` refuses NaN, too.
+            if not getattr(self, name) >= least:
+                raise SettingsError(
+                    f"KIZUNA_{name.upper()}: expected {least} or more, not {getattr(self, name)}"
+                )
         if not 0 <= self.web_port <= 65535:
             raise SettingsError(f"KIZUNA_WEB_PORT: expected 0 to 65535, not {self.web_port}")
 

@@ -5,7 +5,8 @@ The way of an event: `Intake.read` → `_customers` → the fold → `Store.comm
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from loyalty.customer import Customer
@@ -78,6 +79,7 @@ class Shard:
         self._domain = domain
         self._metrics = metrics
         self._lane = asyncio.Lock()
+        self._broken = False
         self._closed = False
         # Decoded customers, least recently used first. What is in here has been committed, or the shard is lost.
         self._cache: dict[str, Customer] = {}
@@ -94,7 +96,7 @@ class Shard:
     async def process(self, batch: Batch) -> None:
         """Fold one batch and commit it, with all it changes, as one."""
         topic = batch.topic
-        async with self._lane:
+        async with self._in_lane():
             if batch.start != self.state.offsets[topic]:
                 raise RefusedError(
                     f"{topic}: a batch starts at {batch.start}, not at {self.state.offsets[topic]}"
@@ -127,15 +129,19 @@ class Shard:
             await self._commit(commit, touched, changes, entries)
             counts.done(entries, changes)
 
-    async def sweep(self, until: int) -> None:
-        """Let fall due, strictly before `until` (epoch milliseconds), what time alone brings. Checks the owner too."""
+    async def sweep(self, until: int, clock: int) -> None:
+        """Let fall due, strictly before `until`, what time alone brings, as far as the outbox has room.
+
+        Asks the store whether the shard is still ours, too. `clock` is the time it is, for telling how far behind the
+        shard is: `until` may lie before it. Both are epoch milliseconds.
+        """
         overdue = True
-        while overdue:
-            async with self._lane:
+        while overdue and self.outbox.has_room:
+            async with self._in_lane():
                 ids, first = await self._store.due(
                     self.partition, self._token, self.state.version, until, _SWEEP_CUSTOMERS
                 )
-                self._metrics.overdue(self.partition, 0 if first is None else until - first)
+                self._metrics.overdue(self.partition, 0 if first is None else clock - first)
                 overdue = bool(ids)
                 if overdue:
                     customers = await self._customers(ids)
@@ -162,6 +168,21 @@ class Shard:
         # swallow a cancellation.
         self._closed = True
         await self._writer.close()
+
+    @asynccontextmanager
+    async def _in_lane(self) -> AsyncIterator[None]:
+        """One batch or sweep at a time, and none after one that failed.
+
+        What failed may have left customers in the cache ahead of the store: a later commit would write them.
+        """
+        async with self._lane:
+            if self._broken:
+                raise RefusedError("something failed in the lane before")
+            try:
+                yield
+            except BaseException:
+                self._broken = True
+                raise
 
     async def _customers(self, ids: Iterable[str]) -> dict[str, Customer]:
         """The customers by id, from the cache or the store."""

@@ -104,7 +104,10 @@ class Shards:
 
         while True:
             await self._lost.wait()
-            await self._persist(if_lost, reader)
+            try:
+                await self._persist(if_lost, reader)
+            except FatalError as error:
+                return await self.fail(error)
 
     async def _persist(self, attempt: Callable[[Reader], Awaitable[None]], reader: Reader) -> None:
         for wait in chain(_BACKOFF, repeat(_BACKOFF[-1])):
@@ -130,14 +133,24 @@ class Shards:
             log.warning("not all inputs of a shard are assigned here: %s", sorted(assigned))
         begin = await self._watermarks(whole)
         await reader.prove(begin)
-        writers = await asyncio.gather(*map(self._log.writer, whole))
-        taken = await asyncio.gather(
-            *(self._own(p, w, begin, len(whole)) for p, w in zip(whole, writers, strict=True))
-        )
+        opened = await asyncio.gather(*map(self._log.writer, whole), return_exceptions=True)
+        writers = [writer for writer in opened if not isinstance(writer, BaseException)]
+        try:
+            for failure in opened:
+                if isinstance(failure, BaseException):
+                    raise failure
+            own = [self._own(p, w, begin, len(whole)) for p, w in zip(whole, writers, strict=True)]
+            taken = await asyncio.gather(*own)
+        except BaseException:
+            for writer in writers:
+                self._spawn(writer.close())
+            raise
         positions = {(topic, s.partition): s.state.offsets[topic] for s in taken for topic in INPUTS}
+        # From here on what the old epoch has read is void; then the reading moves.
         self.epoch += 1
-        await reader.move(positions, self.epoch)
+        self._in_hand = {}
         self._held = {shard.partition: shard for shard in taken}
+        await reader.move(positions, self.epoch)
         self._lost.clear()
         self._changed.set()
         self._metrics.take_overs.inc(len(taken))
@@ -176,8 +189,8 @@ class Shards:
             if at > starts[topic, partition]:
                 raise FatalError(
                     f"the store is empty, but group {self._settings.group} has read "
-                    f"{self._settings.topic(topic)}-{partition} up to {at}: restore the store, or use another "
-                    "KIZUNA_GROUP and KIZUNA_REDIS_PREFIX to read all anew"
+                    f"{self._settings.topic(topic)}-{partition} up to {at}: restore the store (another "
+                    "KIZUNA_GROUP and KIZUNA_REDIS_PREFIX would read all anew and publish every change again)"
                 )
         return {(topic, partition): starts[topic, partition] for topic in INPUTS}
 
@@ -245,9 +258,9 @@ class Shards:
         except ShardLostError as error:
             self._lose(shard, error)
             return
-        if batch.epoch == self.epoch:
+        if self._held.get(shard.partition) is shard:
             self._in_hand[batch.topic, batch.partition] -= 1
-        done()
+            done()
 
     def watermark(self, topic: str, partition: int) -> int | None:
         """Up to where the input is committed, None where the shard is not here."""
@@ -305,12 +318,16 @@ class Shards:
             log.warning("no sweep: %s", error)
             return
         self._measure(held, now, ends)
-        await asyncio.gather(*(self._sweep(shard, self._until(shard, now, ends)) for shard in held))
+        await asyncio.gather(*(self._sweep(shard, now, ends) for shard in held))
 
-    async def _sweep(self, shard: Shard, until: int | None) -> None:
+    async def _sweep(self, shard: Shard, now: int, ends: Mapping[tuple[str, int], int]) -> None:
+        until = self._until(shard, now, ends)
+        clock = now if self._settings.clock is ClockKind.WALL else until
         try:
             # Without a time to go to, the sweep still asks whether the shard is ours.
-            await shard.sweep(0 if until is None else until - self._domain.program.allowed_lateness)
+            await shard.sweep(
+                0 if until is None else until - self._domain.program.allowed_lateness, clock or 0
+            )
         except ShardLostError as error:
             self._lose(shard, error)
 

@@ -138,7 +138,22 @@ def faults(cluster: Cluster, settings: Settings, ledger_ms: int | None) -> list[
             f"topic {settings.topic(name)}: {fault}"
             for fault in _input_faults(cluster.configs[name], ledger_ms)
         )
+    found += (f"topic {settings.topic(name)}: {fault}" for name, fault in _output_faults(cluster))
     return found
+
+
+def _output_faults(cluster: Cluster) -> Iterator[tuple[str, str]]:
+    if "compact" not in cluster.configs[CUSTOMER_TIERS]["cleanup.policy"]:
+        yield CUSTOMER_TIERS, "cleanup.policy must be compact"
+    largest = (
+        max(int(cluster.configs[name]["max.message.bytes"]) for name in INPUTS) + DEAD_LETTER_EXTRA_BYTES
+    )
+    taken = int(cluster.configs[DEAD_LETTERS]["max.message.bytes"])
+    if taken < largest:
+        yield (
+            DEAD_LETTERS,
+            f"max.message.bytes must be at least {largest} (the inputs' and 64 KiB), it is {taken}",
+        )
 
 
 def _input_faults(config: Mapping[str, str], ledger_ms: int | None) -> Iterator[str]:

@@ -10,8 +10,8 @@ from cli.local_stack import LocalStack, ValkeyServer
 from streams import app
 from streams.preflight import prepare
 from streams.protocols import FatalError
-from tests.e2e.space import Space, purchase
 from streams.topics import administration
+from tests.e2e.space import Space, purchase, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,13 @@ def add_partitions(space: Space, count: int, *topics: str) -> None:
         admin.create_partitions({space.topic(topic): count for topic in topics})
     finally:
         admin.close()
+
+
+def group_offsets(space: Space) -> list[int]:
+    """How far Kafka says the group is."""
+    with administration(space.settings) as admin:
+        held = admin.list_group_offsets([space.settings.group])[space.settings.group]
+    return [offset.offset for offset in held.values()]
 
 
 def test_where_topics_are_missing(new_space: Callable[..., Space]) -> None:
@@ -164,7 +171,12 @@ def test_where_the_store_was_built_for_another_kafka_cluster(space: Space) -> No
     assert "the store was built for Kafka cluster 'the one before'" in said
 
 
-def test_where_the_store_is_empty_but_the_group_has_read(space: Space) -> None:
+def test_where_the_store_is_empty_but_the_group_has_read(new_space: Callable[..., Space]) -> None:
+    space = new_space(clock="event")
+    space.worker()
+    space.publish([purchase("900", 1, "150.00", "2017-04-01T12:00:00Z")])
+    wait_until(lambda: any(group_offsets(space)), what="the group's offsets")
+    space.workers[0].stop()
     said = space.refusal(KIZUNA_REDIS_PREFIX=f"{space.name}-lost")
     assert "the store is empty, but group" in said
 

@@ -586,11 +586,13 @@ async def test_a_server_without_memory_takes_no_half_batch(
         with pytest.raises(UnavailableError, match=r"Redis could not: .*maxmemory"):
             await store.commit(3, "one", 1, late)
         assert await everything() == before
+        # Publishing goes on, and makes room.
+        await store.trim(3, "one", 1, 55)
         await client.config_set("maxmemory", "0")
         await store.commit(3, "one", 1, late)
         state = await store.peek(3)
         assert state is not None
-        assert (state.version, state.offsets[PURCHASES]) == (2, 2_000)
+        assert (state.version, state.offsets[PURCHASES], state.output) == (2, 2_000, 55)
     finally:
         await store.close()
 

@@ -1,0 +1,77 @@
+"""Two workers share a group; one of them is killed in the middle of its work."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from cli.demo.check import compare_changes, compare_states, compute, read_published, read_states
+from cli.demo.data import Event
+from tests.e2e.space import DAY, Space, purchase, refund, touchpoint, wait_until
+
+START = 1_500_000_000_000
+EVENTS = 16_000
+
+
+def stream() -> list[dict[str, object]]:
+    """In order of time; over twice the window, so that customers rise and fall."""
+    random_ = random.Random(7)
+    events: list[dict[str, object]] = []
+    for number in range(EVENTS):
+        customer, at = f"c{random_.randrange(250)}", START + number * (60 * DAY // EVENTS)
+        kind = random_.randrange(10)
+        if kind == 0:
+            events.append(touchpoint(customer, number, "email", "outbound", at))
+        elif kind == 1 and events:
+            events.append(refund(customer, number, f"o{random_.randrange(number)}", "9.00", at))
+        else:
+            events.append(purchase(customer, number, f"{random_.randrange(3_000) / 100:.2f}", at))
+    return events
+
+
+@pytest.mark.timeout(150)
+async def test_one_of_two_workers_is_killed_at_work_and_the_result_is_that_of_the_batch_computation(
+    new_space: Callable[..., Space],
+) -> None:
+    space = new_space(partitions=4, clock="event", window="30d", ledger="120d", silver="100.00")
+    workers = [space.launch(KIZUNA_SESSION_TIMEOUT=6) for _ in range(2)]
+    for worker in workers:
+        worker.wait_ready()
+    # Both hold shards.
+    wait_until(lambda: all(b'kizuna_shards 2.0' in w.get("/metrics")[1] for w in workers), 60, "two shards each")
+
+    events = stream()
+    space.publish(events[: EVENTS // 4])
+    wait_until(lambda: space.committed() >= EVENTS // 8, 60, "work has begun")
+    for event in events[EVENTS // 4 :]:
+        name = "touchpoints" if event["type"] == "touchpoint" else "purchases"
+        space.send(name, _bytes(event), str(event["customer_id"]).encode())
+    wait_until(lambda: space.committed() >= EVENTS // 3, 60, "more work is done")
+    workers[0].kill()
+    left = space.committed()
+    assert left < EVENTS, "the workers were quicker than the kill"
+    space.flush()
+    space.wait_read()
+
+    expected = compute(space.program, [_event(event) for event in events], space.partitions, lambda _: None)
+    count = sum(map(len, expected.changes.values()))
+    assert count > 250
+    wait_until(lambda: len(space.read("tier-changes")) >= count, 60, f"{count} changes")
+    found = read_published(space.settings, space.partitions)
+    states = await read_states(space.settings, space.program)
+    assert compare_changes(found, expected.changes).differences == []
+    assert compare_states(states, expected.states).differences == []
+    twice = Counter(record.header["ce_id"] for record in space.read_with_confluent("tier-changes"))
+    assert [key for key, times in twice.items() if times > 1] == []
+    assert found.dead_letters == expected.dead_letters
+
+
+def _bytes(event: dict[str, object]) -> bytes:
+    return json.dumps(event).encode()
+
+
+def _event(event: dict[str, object]) -> Event:
+    topic = "touchpoints" if event["type"] == "touchpoint" else "purchases"
+    return Event(topic, str(event["customer_id"]).encode(), _bytes(event), 0)
