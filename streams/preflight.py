@@ -1,5 +1,6 @@
 """What is asked before the worker starts, so that it refuses with one clear line instead of failing later."""
 
+import socket
 from typing import Any
 
 from redis import Redis
@@ -24,6 +25,7 @@ def prepare(settings: Settings) -> tuple[Program, Cluster, int]:
     with administration(settings) as admin:
         cluster = describe(admin, settings)
     partitions = check(cluster, settings, program)
+    check_port(settings)
     check_redis(settings, binding(settings, program, cluster, partitions))
     return program, cluster, partitions
 
@@ -39,6 +41,16 @@ def read_program(path: str) -> Program:
 def binding(settings: Settings, program: Program, cluster: Cluster, partitions: int) -> Binding:
     """What this worker's store is built for."""
     return Binding(cluster.id, settings.topic_prefix, settings.group, partitions, program.id, program.version)
+
+
+def check_port(settings: Settings) -> None:
+    """Raises FatalError where the web port is taken."""
+    try:
+        socket.create_server((settings.web_host, settings.web_port)).close()
+    except OSError as error:
+        raise FatalError(
+            f"cannot listen on {settings.web_host}:{settings.web_port}: {error.strerror} (KIZUNA_WEB_PORT)"
+        ) from error
 
 
 def check_redis(settings: Settings, wanted: Binding) -> None:

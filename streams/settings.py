@@ -19,6 +19,10 @@ class ClockKind(StrEnum):
     EVENT = "event"
 
 
+#: A broker takes no session timeout under 6 s unless told otherwise.
+_LEAST = {"sweep_interval": 0.01, "outbox_bound": 1, "cache_customers": 1, "session_timeout": 6}
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Flags, then `KIZUNA_*` variables, then the defaults below. Every field has a variable of its name."""
@@ -67,13 +71,8 @@ class Settings:
             raise SettingsError("KIZUNA_REDIS_PREFIX: braces are not allowed, they mark the hash tag")
         if not self.broker_list():
             raise SettingsError("KIZUNA_BROKERS: expected host:port, several separated by commas")
-        for name, least in (
-            ("sweep_interval", 0.01),
-            ("outbox_bound", 1),
-            ("cache_customers", 1),
-            ("session_timeout", 6),
-        ):
-            # A broker takes no session timeout under 6 s unless told otherwise. `not >=` refuses NaN, too.
+        for name, least in _LEAST.items():
+            # `not >=` refuses NaN, too.
             if not getattr(self, name) >= least:
                 raise SettingsError(
                     f"KIZUNA_{name.upper()}: expected {least} or more, not {getattr(self, name)}"
