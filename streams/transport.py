@@ -206,7 +206,10 @@ class Consumer(driver.Consumer):
         self._acked_index.clear()
         self._read_offset.update(dict.fromkeys(offsets))
         self._committed_offset.update(offsets)
-        await self._thread.seek_all(offsets, epoch)
+        try:
+            await self._thread.seek_all(offsets, epoch)
+        except KafkaError as error:
+            raise RefusedError(f"a partition is not assigned here any more: {error}") from error
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: Faust's stall detector counts messages; kizuna_lag_seconds tells the truth."""

@@ -29,7 +29,9 @@ def new_space(stack: LocalStack, tmp_path: Path) -> Iterator[Callable[..., Space
 
 
 @pytest.fixture(scope="module")
-def module_space(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Space]]:
+def module_space(
+    stack: LocalStack, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Space]]:
     """The same for what the tests of a file share."""
     with ExitStack() as spaces:
 

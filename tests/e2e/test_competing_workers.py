@@ -40,7 +40,9 @@ async def test_one_of_two_workers_is_killed_at_work_and_the_result_is_that_of_th
     for worker in workers:
         worker.wait_ready()
     # Both hold shards.
-    wait_until(lambda: all(b'kizuna_shards 2.0' in w.get("/metrics")[1] for w in workers), 60, "two shards each")
+    wait_until(
+        lambda: all(b"kizuna_shards 2.0" in w.get("/metrics")[1] for w in workers), 60, "two shards each"
+    )
 
     events = stream()
     space.publish(events[: EVENTS // 4])

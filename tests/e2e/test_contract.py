@@ -34,7 +34,9 @@ def of(records: list[Read], customer: str) -> list[Read]:
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "confluent-kafka"])
-def test_events_give_tier_changes_table_hash_and_dump_as_the_contract_has_them(space: Space, client: str) -> None:
+def test_events_give_tier_changes_table_hash_and_dump_as_the_contract_has_them(
+    space: Space, client: str
+) -> None:
     one, other = f"900-{client}", f"only-touched/{client}"
     send(space, client, [touchpoint(one, 1, "email", "outbound", "2017-04-01T10:00:00Z")])
     send(space, client, [touchpoint(other, 1, "web", "inbound", "2017-04-01T10:00:00Z")])
@@ -105,7 +107,9 @@ def test_events_give_tier_changes_table_hash_and_dump_as_the_contract_has_them(s
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff\x00 key"])
-def test_a_dead_letter_has_the_original_bytes_and_headers_and_says_why(space: Space, key: bytes | None) -> None:
+def test_a_dead_letter_has_the_original_bytes_and_headers_and_says_why(
+    space: Space, key: bytes | None
+) -> None:
     value = b'{"no": "event", "key": %r}' % key if key is None else b"\xfe\xff" + key
     reason, detail = ("not_json", "value: ")
     sent = space.send("purchases", value, key, 1, [("trace", b"\x00\xff"), ("dlq-reason", b"mine")]).get(30)

@@ -81,7 +81,10 @@ def test_health_and_readiness_answer(space: Space, worker: Worker) -> None:
     status, text = worker.get("/healthz")
     assert (status, json.loads(text)) == (200, {"status": "alive"})
     status, text = worker.get("/readyz")
-    assert (status, json.loads(text)) == (200, {"status": "ready", "partitions": list(range(space.partitions))})
+    assert (status, json.loads(text)) == (
+        200,
+        {"status": "ready", "partitions": list(range(space.partitions))},
+    )
 
 
 @pytest.mark.parametrize("customer", IDS)

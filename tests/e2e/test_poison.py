@@ -57,7 +57,9 @@ def space(module_space: Callable[..., Space]) -> Space:
     made = module_space(clock="event")
     made.worker()
     for name, (value, _, _) in POISON.items():
-        for number, record in enumerate((purchase(name, 1, "60.00", AT), value, purchase(name, 2, "50.00", AT))):
+        for number, record in enumerate(
+            (purchase(name, 1, "60.00", AT), value, purchase(name, 2, "50.00", AT))
+        ):
             data = json.dumps(record).encode() if number != 1 else value
             made.send("purchases", data, name.encode())
     made.send("customer-commands", bad(), b"a command")

@@ -107,7 +107,9 @@ def test_where_no_redis_and_no_kafka_answer(space: Space) -> None:
         ("[scores]", "[scores", "expected TOML"),
     ],
 )
-def test_where_the_program_file_is_wrong_and_it_names_the_key(space: Space, old: str, new: str, named: str) -> None:
+def test_where_the_program_file_is_wrong_and_it_names_the_key(
+    space: Space, old: str, new: str, named: str
+) -> None:
     text = space.program_file.read_text()
     assert old in text
     wrong = space.directory / "wrong.toml"

@@ -40,8 +40,13 @@ def test_without_any_event_a_customer_falls_at_the_exact_instant_and_soon_after_
     assert (fall["cause_source"], fall["cause_event_id"]) == (None, None)
     assert fall["effective_at"] == text_of(at + WINDOW)
     assert fall["rfm"] == {
-        "recency_seconds": None, "frequency": 0, "monetary": "0.00", "currency": "USD",
-        "r": 0, "f": 0, "m": 0,
+        "recency_seconds": None,
+        "frequency": 0,
+        "monetary": "0.00",
+        "currency": "USD",
+        "r": 0,
+        "f": 0,
+        "m": 0,
     }
     record = next(r for r in space.read("tier-changes") if r.json == fall)
     assert 0 <= record.timestamp - (at + WINDOW) < 2_000
