@@ -271,7 +271,7 @@ def _answers() -> Iterator[None]:
         if text.startswith("REFUSED "):
             raise RefusedError(f"the store refused: {text.removeprefix('REFUSED ')}") from error
         if text.startswith("BOUND "):
-            _, field, found, here = text.split(" ", 3)
+            _, field, found, here = text.split("\x1f", 3)
             raise bound_elsewhere(field, found, here) from error
         raise UnavailableError(f"Redis could not: {text}") from error
     except (RedisError, OSError, TimeoutError) as error:

@@ -90,11 +90,12 @@ class Settings:
 
     def redis_shown(self) -> str:
         """The Redis URL without its password, for a message or a log."""
-        parts = urlsplit(self.redis_url)
-        if parts.password is None:
-            return self.redis_url
-        host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
-        return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+        # redis-py takes a password from the query, too.
+        parts = urlsplit(self.redis_url)._replace(query="", fragment="")
+        if parts.password is not None:
+            host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+            parts = parts._replace(netloc=f"{parts.username or ''}:***@{host}")
+        return urlunsplit(parts)
 
     def but(self, **changes: Any) -> Self:
         """The same settings with some of them changed."""

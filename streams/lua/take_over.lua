@@ -17,7 +17,8 @@ if begun then
   for i = first, last, 2 do
     local held = redis.call('HGET', shard, ARGV[i])
     if held ~= ARGV[i + 1] then
-      return redis.error_reply('BOUND ' .. ARGV[i] .. ' ' .. tostring(held) .. ' ' .. ARGV[i + 1])
+      -- names may hold blanks, so a control character parts them
+      return redis.error_reply(table.concat({'BOUND ', ARGV[i], tostring(held), ARGV[i + 1]}, '\31'))
     end
   end
 else

@@ -25,9 +25,11 @@ class SweptShard:
         self.state = state
         self.outbox: list[object] = []
         self.swept: list[int] = []
+        self.clock: int | None = None
 
-    async def sweep(self, until: int) -> None:
+    async def sweep(self, until: int, clock: int) -> None:
         self.swept.append(until)
+        self.clock = clock
 
 
 class Outside:
@@ -97,6 +99,7 @@ async def test_while_records_are_unread_time_goes_no_further_than_what_was_read(
     outside.at = {(topic, 3): 6}
     held = shard({topic: 5}, appended={PURCHASES: 10, TOUCHPOINTS: 20, COMMANDS: 30})
     assert await swept(outside, grocery, ClockKind.WALL, held) == held.state.appended[topic]
+    assert held.clock == NOW, "how far behind it is, is told by the clock"
 
 
 async def test_of_several_unread_inputs_the_one_that_is_furthest_behind_counts(

@@ -178,7 +178,6 @@ async def test_a_store_that_is_bound_elsewhere_says_to_what(
     assert await dump() == before
 
 
-@pytest.mark.xfail(reason="a take-over's BOUND reply is split at spaces, and a group may contain one")
 async def test_a_binding_with_spaces_is_told_whole(make_store: MakeStore) -> None:
     await make_store(replace(BINDING, group="team a")).take_over(3, "one", BEGIN, 0)
     with pytest.raises(FatalError, match="built for group 'team a', this worker has 'team b'"):
