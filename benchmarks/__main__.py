@@ -129,7 +129,8 @@ def _bare(settings: Settings, events: int) -> Numbers:
     )
     if done.returncode:
         raise BenchmarkError("the bare reader failed")
-    return {"load_before": load} | json.loads(done.stdout)
+    told: Numbers = json.loads(done.stdout)
+    return {"load_before": load} | told
 
 
 def _worker(stack: LocalStack, settings: Settings, events: int, number: int) -> Numbers:

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from loyalty.contacts import time_zone
 from schemas.events import PurchaseMade, RefundMade, TouchpointMade
 from schemas.money import format_minor
 from schemas.program import Program, Tier
 from schemas.tier_change import ChangeReason, ContactCounts, ProgramRef, Rfm, TierChanged, tier_event_id
 from schemas.times import format_ms
+from schemas.zones import time_zone
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

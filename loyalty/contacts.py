@@ -4,34 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
-from importlib import resources
 from operator import attrgetter
 from zoneinfo import ZoneInfo
 
 from loyalty.customer import Customer
 from schemas.program import Program
 from schemas.tier_change import ContactCounts
+from schemas.zones import time_zone
 
 _DAY = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _time_of = attrgetter("time")
-
-
-@lru_cache(maxsize=64)
-def time_zone(name: str) -> ZoneInfo:
-    """A time zone from the ``tzdata`` package, whatever the system has, so that all workers cut days alike.
-
-    Raises ``ValueError`` for a name the package does not have.
-    """
-    parts = name.split("/")
-    if not all(part and part.strip(".") for part in parts):
-        raise ValueError(f"{name!r} is no IANA time zone")
-    try:
-        with resources.files("tzdata.zoneinfo").joinpath(*parts).open("rb") as data:
-            return ZoneInfo.from_file(data, key=name)
-    except (OSError, ValueError):
-        raise ValueError(f"{name!r} is no time zone of the tzdata package") from None
 
 
 def local_day(at: int, zone: ZoneInfo) -> int:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import tomllib
-import zoneinfo
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +15,7 @@ import msgspec
 
 from schemas.money import MINOR_UNITS, parse_minor
 from schemas.times import DAY, parse_duration
+from schemas.zones import time_zone
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LEDGER_BEYOND_WINDOW = 90 * DAY
@@ -192,9 +192,8 @@ def _timezone(head: _Table) -> str:
     allowed = 'the name of an IANA time zone, such as "UTC" or "Europe/Paris"'
     name = head.text("timezone", allowed, "UTC")
     try:
-        zoneinfo.ZoneInfo(name)
-    # A directory of the database ("Europe"), an absolute path, a NUL: each has an error of its own.
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        time_zone(name)
+    except ValueError:
         _refuse("program.timezone", f"expected {allowed}")
     return name
 

@@ -81,6 +81,8 @@ class Shards:
         self._changed = asyncio.Event()
         self._lost = asyncio.Event()
         self._in_hand: dict[tuple[str, int], int] = {}
+        #: Where the inputs stood when the worker closed: the group is told at the very end.
+        self._left: Positions = {}
         #: Counts the take-overs; what was read before the last one is void.
         self.epoch = 0
 
@@ -265,7 +267,7 @@ class Shards:
     def watermark(self, topic: str, partition: int) -> int | None:
         """Up to where the input is committed, None where the shard is not here."""
         shard = self._held.get(partition)
-        return None if shard is None else shard.state.offsets[topic]
+        return self._left.get((topic, partition)) if shard is None else shard.state.offsets[topic]
 
     def _spawn(self, work: Awaitable[None]) -> None:
         self._tasks.add(self._guarded(work))
@@ -363,4 +365,5 @@ class Shards:
             tasks = [task for task in self._tasks if task is not asyncio.current_task()]
             if tasks:
                 await asyncio.wait(tasks, timeout=max(0.1, deadline - time.monotonic()))
+            self._left = {(t, s.partition): s.state.offsets[t] for s in shards for t in INPUTS}
             await asyncio.gather(*(shard.close() for shard in shards), return_exceptions=True)

@@ -11,7 +11,7 @@ from streams import app
 from streams.preflight import prepare
 from streams.protocols import FatalError
 from streams.topics import administration
-from tests.e2e.space import Space, purchase, wait_until
+from tests.e2e.space import Space, purchase
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_where_the_store_is_empty_but_the_group_has_read(new_space: Callable[...
     space = new_space(clock="event")
     space.worker()
     space.publish([purchase("900", 1, "150.00", "2017-04-01T12:00:00Z")])
-    wait_until(lambda: any(group_offsets(space)), what="the group's offsets")
+    space.wait_read()
     space.workers[0].stop()
     said = space.refusal(KIZUNA_REDIS_PREFIX=f"{space.name}-lost")
     assert "the store is empty, but group" in said

@@ -11,9 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loyalty import Fold, new_customer
-from loyalty.contacts import local_day, time_zone
+from loyalty.contacts import local_day
 from schemas.tier_change import ContactCounts
 from schemas.times import parse_rfc3339
+from schemas.zones import time_zone
 from tests.loyalty.worlds import DAY, program, purchase, touch
 
 HOUR = 3_600_000

@@ -71,7 +71,7 @@ def test_a_value_that_cannot_be_used_is_named(
     [
         ("redis://localhost:6379/0", "redis://localhost:6379/0"),
         ("redis://:secret@r:6379/0", "redis://:***@r:6379/0"),
-        ("rediss://user:secret@r/3?ssl=1", "rediss://user:***@r/3?ssl=1"),
+        ("rediss://user:secret@r/3?ssl=1", "rediss://user:***@r/3"),
         ("redis://user@r:1/0", "redis://user@r:1/0"),
     ],
 )

@@ -58,16 +58,10 @@ class World:
     def write(self, customer: Customer, **given: Any) -> CustomerWrite:
         packed = self.packing.pack(customer, START, None)
         due = self.fold.next_due(customer)
-        return CustomerWrite(
-            **{
-                "customer_id": customer.customer_id,
-                "packed": packed,
-                "readable": self.fold.readable(customer),
-                "due": due,
-                "due_changed": True,
-            }
-            | given
+        made = CustomerWrite(
+            customer.customer_id, packed, readable=self.fold.readable(customer), due=due, due_changed=True
         )
+        return replace(made, **given)
 
     def same(self, one: Customer, other: Customer) -> None:
         assert one.customer_id == other.customer_id
@@ -131,7 +125,7 @@ async def test_a_take_over_begins_a_new_shard_at_the_given_offsets(store: RedisS
 
 
 async def test_a_take_over_binds_the_store(taken: RedisStore, redis: Redis) -> None:
-    held: dict[bytes, bytes] = await redis.hgetall(f"{TAG}shard")  # type: ignore[misc]
+    held: dict[bytes, bytes] = await redis.hgetall(f"{TAG}shard")
     assert read_binding(held) == BINDING
 
 
@@ -260,9 +254,9 @@ async def test_a_commit_writes_everything_it_says(taken: RedisStore, world: Worl
     assert state.newest == {PURCHASES: START}
     assert state.appended == {PURCHASES: START + 5}
     assert state.outbox_last == 2
-    assert await redis.lrange(f"{TAG}outbox", 0, -1) == [b"first", b"second"]  # type: ignore[misc]
+    assert await redis.lrange(f"{TAG}outbox", 0, -1) == [b"first", b"second"]
     assert await redis.zrange(f"{TAG}due", 0, -1, withscores=True) == [(b"900", START + DAY)]
-    readable = await redis.hgetall(f"{TAG}customer:900")  # type: ignore[misc]
+    readable = await redis.hgetall(f"{TAG}customer:900")
     assert {k.decode(): v.decode() for k, v in readable.items()} == world.fold.readable(world.customer("900"))
     assert set(readable) == {
         *(b"tier", b"tier_seq", b"as_of", b"frequency", b"monetary"),
@@ -318,7 +312,7 @@ async def test_a_customer_with_hundreds_of_orders_comes_back_whole(
 ) -> None:
     many, few = world.customer("many", 700), world.customer("few", 2)
     await taken.commit(3, "one", 0, Commit(customers=[world.write(many), world.write(few)]))
-    assert await redis.hlen(f"{TAG}pages:many") == 10  # type: ignore[misc]
+    assert await redis.hlen(f"{TAG}pages:many") == 10
     assert not await redis.exists(f"{TAG}pages:few")
     loaded = await taken.load(3, ["few", "many"])
     world.same(loaded[0], few)
@@ -328,7 +322,7 @@ async def test_a_customer_with_hundreds_of_orders_comes_back_whole(
 async def test_pages_that_are_over_are_taken_away(taken: RedisStore, world: World, redis: Redis) -> None:
     customer = world.customer("many", 200, apart=DAY // 4)
     await taken.commit(3, "one", 0, Commit(customers=[world.write(customer)]))
-    pages = await redis.hlen(f"{TAG}pages:many")  # type: ignore[misc]
+    pages = await redis.hlen(f"{TAG}pages:many")
     later = START + 2_000 * DAY
     assert world.fold.apply(customer, purchase(later, "last", customer_id="many"), later) is not None
     packed = world.packing.pack(customer, later, None)
@@ -341,11 +335,11 @@ async def test_pages_that_are_over_are_taken_away(taken: RedisStore, world: Worl
 
 async def test_what_did_not_change_is_left_as_it_is(taken: RedisStore, world: World, redis: Redis) -> None:
     await taken.commit(3, "one", 0, some(world))
-    before = await redis.hgetall(f"{TAG}customer:900")  # type: ignore[misc]
+    before = await redis.hgetall(f"{TAG}customer:900")
     unchanged = world.write(world.customer("900", 2), readable=None, due=None, due_changed=False)
     await taken.commit(3, "one", 1, Commit(customers=[unchanged]))
     assert await redis.zscore(f"{TAG}due", "900") == START + DAY
-    assert await redis.hgetall(f"{TAG}customer:900") == before  # type: ignore[misc]
+    assert await redis.hgetall(f"{TAG}customer:900") == before
 
 
 async def test_thousands_of_customers_and_outbox_entries_are_one_commit(
@@ -356,7 +350,7 @@ async def test_thousands_of_customers_and_outbox_entries_are_one_commit(
     commit.customers = [world.write(customer, due=START + n) for n, customer in enumerate(customers)]
     commit.outbox = [b"%d" % n for n in range(9_000)]
     await taken.commit(3, "one", 0, commit)
-    assert await redis.lrange(f"{TAG}outbox", 0, -1) == commit.outbox  # type: ignore[misc]
+    assert await redis.lrange(f"{TAG}outbox", 0, -1) == commit.outbox
     assert await redis.zcard(f"{TAG}due") == 3_000
     loaded = await taken.load(3, [customer.customer_id for customer in customers])
     for one, other in zip(loaded, customers, strict=True):
@@ -372,7 +366,7 @@ async def test_a_customer_with_many_thousands_of_pages_is_one_commit(
     packed = world.packing.pack(customer, START, None)
     packed = type(packed)(packed.head, dict.fromkeys(range(9_001), b"\x01page"), list(range(9_000, 18_500)))
     await taken.commit(3, "one", 0, Commit(customers=[world.write(customer, packed=packed)]))
-    assert await redis.hlen(f"{TAG}pages:many") == 9_000  # type: ignore[misc]
+    assert await redis.hlen(f"{TAG}pages:many") == 9_000
 
 
 # -- what is due ---------------------------------------------------------------------------------------------------
@@ -410,7 +404,7 @@ async def full(store: RedisStore) -> None:
 
 
 async def pending(store: RedisStore, redis: Redis) -> list[bytes]:
-    found: list[bytes] = await redis.lrange(f"{TAG}outbox", 0, -1)  # type: ignore[misc]
+    found: list[bytes] = await redis.lrange(f"{TAG}outbox", 0, -1)
     return found
 
 
@@ -518,7 +512,7 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(
     store: RedisStore, redis: Redis, world: World
 ) -> None:
     async def forget() -> None:
-        await redis.script_flush()  # type: ignore[no-untyped-call]
+        await redis.script_flush()
 
     await forget()
     await store.take_over(3, "one", BEGIN, 0)
@@ -621,7 +615,7 @@ async def test_memory_that_runs_out_in_the_middle_of_a_commit_does_not_cut_it(
                 assert (state.version, state.outbox_last) == (0, 0)
                 assert not await client.exists(f"{TAG}outbox", f"{TAG}state:c0")
         assert committed
-        assert await client.llen(f"{TAG}outbox") == 2_000  # type: ignore[misc]
+        assert await client.llen(f"{TAG}outbox") == 2_000
         assert await client.zcard(f"{TAG}due") <= 2_000
         assert len(await client.keys(f"{PREFIX}:*:state:*")) == 2_000
     finally:

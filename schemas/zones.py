@@ -1,0 +1,21 @@
+"""Time zones, from the pinned tzdata package."""
+
+from functools import lru_cache
+from importlib import resources
+from zoneinfo import ZoneInfo
+
+
+@lru_cache(maxsize=64)
+def time_zone(name: str) -> ZoneInfo:
+    """A time zone from the ``tzdata`` package, whatever the system has, so that all workers cut days alike.
+
+    Raises ``ValueError`` for a name the package does not have.
+    """
+    parts = name.split("/")
+    if not all(part and part.strip(".") for part in parts):
+        raise ValueError(f"{name!r} is no IANA time zone")
+    try:
+        with resources.files("tzdata.zoneinfo").joinpath(*parts).open("rb") as data:
+            return ZoneInfo.from_file(data, key=name)
+    except (OSError, ValueError):
+        raise ValueError(f"{name!r} is no time zone of the tzdata package") from None
