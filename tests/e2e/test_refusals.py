@@ -39,13 +39,6 @@ def add_partitions(space: Space, count: int, *topics: str) -> None:
         admin.close()
 
 
-def group_offsets(space: Space) -> list[int]:
-    """How far Kafka says the group is."""
-    with administration(space.settings) as admin:
-        held = admin.list_group_offsets([space.settings.group])[space.settings.group]
-    return [offset.offset for offset in held.values()]
-
-
 def test_where_topics_are_missing(new_space: Callable[..., Space]) -> None:
     space = new_space(topics=False)
     said = space.refusal()
@@ -178,6 +171,7 @@ def test_where_the_store_is_empty_but_the_group_has_read(new_space: Callable[...
     space.worker()
     space.publish([purchase("900", 1, "150.00", "2017-04-01T12:00:00Z")])
     space.wait_read()
+    # At once: the group is told how far it came even so.
     space.workers[0].stop()
     said = space.refusal(KIZUNA_REDIS_PREFIX=f"{space.name}-lost")
     assert "the store is empty, but group" in said
