@@ -6,6 +6,9 @@ import time
 
 from streams.protocols import FatalError
 
+#: This project's own loggers: what they say is said once for each thing that happens.
+OURS = ("streams", "agents", "cli")
+
 
 class NoTwice(logging.Filter):
     """Drops the libraries' tracebacks of what stops the worker on purpose: the command says it last, in one line."""
@@ -17,7 +20,7 @@ class NoTwice(logging.Filter):
 
 
 class RateLimit(logging.Filter):
-    """Lets the same message of the same logger pass once in `every` seconds.
+    """Lets the same message of the same library's logger pass once in `every` seconds.
 
     aiokafka reconnects about 2,000 times a second to a broker that stopped gracefully, and logs each.
     """
@@ -29,6 +32,8 @@ class RateLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to log this one."""
+        if record.name.partition(".")[0] in OURS:
+            return True
         key = record.name, str(record.msg)
         now = time.monotonic()
         if now - self._passed.get(key, -self._every) < self._every:
@@ -56,7 +61,6 @@ def configure(level: str = "INFO") -> None:
             },
             "root": {"level": "WARNING", "handlers": ["stderr"]},
             # Faust says each time that a sweep took longer than its interval: under load it does, and nothing is lost.
-            "loggers": {"mode.timers": {"level": "ERROR"}}
-            | {name: {"level": level} for name in ("streams", "agents", "cli")},
+            "loggers": {"mode.timers": {"level": "ERROR"}} | {name: {"level": level} for name in OURS},
         }
     )

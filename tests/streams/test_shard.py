@@ -284,3 +284,25 @@ async def test_the_outbox_is_published_then_trimmed_then_dropped(
         b"purchases=5;touchpoints=0;customer-commands=0"
     )
     assert memory.trimmed == [(1, 2)]
+
+
+async def test_what_is_committed_while_a_part_is_published_is_published_next(
+    shard: Shard, memory: MemoryStore, writer: MemoryWriter
+) -> None:
+    await shard.process(purchases(0, 0, 1, 2, 3, 4))
+    publish = writer.publish
+
+    async def slowly(records: Iterable[OutRecord], upto: int) -> int | None:
+        if upto == 1:
+            await shard.process(purchases(5, 300, 1))  # the second is too late: a dead letter
+        return await publish(records, upto)
+
+    writer.publish = slowly  # type: ignore[method-assign]
+    publishing = asyncio.ensure_future(shard.publish())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+    assert len(shard.outbox) == 0
+    assert writer.upto == shard.outbox.last > 1
+    assert [record.topic for record in writer.records].count("dead-letters") == 1

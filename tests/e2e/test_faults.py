@@ -1,11 +1,13 @@
-"""Two workers share a group; one of them is killed in the middle of its work."""
+"""Faults in the middle of the work: afterwards every state and every change is that of the batch computation."""
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from redis import Redis
 
 from cli.demo.check import compare_changes, compare_states, compute, read_published, read_states
 from cli.demo.data import Event
@@ -57,6 +59,31 @@ async def test_one_of_two_workers_is_killed_at_work_and_the_result_is_that_of_th
     space.flush()
     space.wait_read()
 
+    await matches_the_batch(space, events)
+
+
+@pytest.mark.timeout(150)
+async def test_connections_to_redis_are_cut_again_and_again_at_work_and_the_result_is_that_of_the_batch(
+    new_space: Callable[..., Space],
+) -> None:
+    space = new_space(partitions=4, clock="event", window="30d", ledger="120d", silver="100.00")
+    worker = space.worker()
+    events = stream()
+    with Redis.from_url(space.settings.redis_url) as redis:
+        for start in range(0, EVENTS, EVENTS // 32):
+            space.publish(events[start : start + EVENTS // 32])
+            for client in redis.client_list():
+                if int(client["id"]) != redis.client_id():
+                    redis.client_kill_filter(_id=client["id"])
+    space.wait_read()
+    metrics = worker.get("/metrics")[1]
+    lost = re.findall(rb"^kizuna_shards_lost_total\{.*\} ([0-9.]+)", metrics, re.MULTILINE)
+    assert sum(map(float, lost)) > 0, "no cut hit a shard at work"
+    await matches_the_batch(space, events)
+
+
+async def matches_the_batch(space: Space, events: list[dict[str, object]]) -> None:
+    """Every state, every change and every dead letter; each change once."""
     expected = compute(space.program, [_event(event) for event in events], space.partitions, lambda _: None)
     count = sum(map(len, expected.changes.values()))
     assert count > 250
