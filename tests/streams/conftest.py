@@ -93,3 +93,10 @@ def dump(redis: Redis) -> Callable[[], Awaitable[Dump]]:
         return dict(zip(sorted(keys), content, strict=True))
 
     return all_keys
+
+
+@pytest.fixture
+async def taken(store: RedisStore) -> RedisStore:
+    """A store whose shard 3 was just begun under the token `one`."""
+    await store.take_over(3, "one", BEGIN, 0)
+    return store
