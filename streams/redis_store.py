@@ -273,6 +273,10 @@ def _answers() -> Iterator[None]:
         if text.startswith("BOUND "):
             _, field, found, here = text.split("\x1f", 3)
             raise bound_elsewhere(field, found, here) from error
+        if text.startswith("EMPTY "):
+            raise FatalError(
+                f"the store is empty, but its group has published {text.split()[1]} outbox entries: restore the store"
+            ) from error
         raise UnavailableError(f"Redis could not: {text}") from error
     except (RedisError, OSError, TimeoutError) as error:
         raise UnavailableError(f"Redis did not answer: {error}") from error

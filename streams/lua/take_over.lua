@@ -1,4 +1,5 @@
--- A new owner. A shard that was never begun is begun; one that was begun for anything else is refused.
+-- A new owner. A shard that was never begun is begun; one that was begun for anything else is refused, and so is an
+-- empty one under a group that has published before: all would be read and published again.
 -- KEYS: shard, outbox
 -- ARGV: token, number of the last published outbox entry,
 --       binding (count, then field and value), where a new shard begins (count, then field and value)
@@ -21,6 +22,8 @@ if begun then
       return redis.error_reply(table.concat({'BOUND ', ARGV[i], tostring(held), ARGV[i + 1]}, '\31'))
     end
   end
+elseif tonumber(ARGV[2]) > 0 then
+  return redis.error_reply('EMPTY ' .. ARGV[2])
 else
   redis.call('HSET', shard, 'version', '0', 'outbox_last', '0', unpack(ARGV, first, last))
   first, last = pairs_of()

@@ -97,6 +97,12 @@ async def test_a_store_that_is_bound_elsewhere_says_to_what(
     assert await dump() == before
 
 
+async def test_an_empty_store_under_a_group_that_has_published_is_refused(store: RedisStore) -> None:
+    with pytest.raises(FatalError, match="the store is empty, but its group has published 7 outbox entries"):
+        await store.take_over(3, "one", BEGIN, 7)
+    assert await store.peek(3) is None
+
+
 async def test_a_binding_with_spaces_is_told_whole(make_store: MakeStore) -> None:
     await make_store(replace(BINDING, group="team a")).take_over(3, "one", BEGIN, 0)
     with pytest.raises(FatalError, match="built for group 'team a', this worker has 'team b'"):
