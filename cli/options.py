@@ -83,8 +83,6 @@ def settings_options(*names: str) -> Callable[[F], F]:
                 settings = Settings.read(**flags)
             except SettingsError as error:
                 raise click.ClickException(str(error)) from error
-            if not settings.broker_list():
-                raise click.ClickException(f"KIZUNA_BROKERS: expected host:port, not {settings.brokers!r}")
             try:
                 return command(*args, settings=settings, **kwargs)
             except Exception as error:

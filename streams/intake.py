@@ -7,7 +7,7 @@ from schemas.dead_letter import dead_letter_headers, fit
 from schemas.events import EventDecoder
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
-from schemas.reroute import REROUTED_HEADER
+from schemas.reroute import is_rerouted, rerouted_headers
 from streams.outbox import Entry
 from streams.placement import Placement
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Batch, Record
@@ -58,10 +58,9 @@ class Intake:
         return events, out
 
     def _send_on(self, topic: str, record: Record, key: bytes, place: int) -> Entry:
-        if any(name == REROUTED_HEADER for name, _ in record.headers):
+        if is_rerouted(record.headers):
             raise RejectedError(Reason.MISROUTED, f"key: expected the customer_id, in partition {place}")
-        headers = [*record.headers, (REROUTED_HEADER, b"1")]
-        return Entry(topic, place, key, record.value, headers)
+        return Entry(topic, place, key, record.value, rerouted_headers(record.headers))
 
     def dead_letter(self, topic: str, partition: int, record: Record, reason: Reason, detail: str) -> Entry:
         """The record as it was, and why it could not be used."""

@@ -129,9 +129,9 @@ class Metrics:
         """All metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
-    def batch(self, topic: str, partition: int, batch: Batch, entries: Sequence[Entry]) -> "BatchCounts":
+    def batch(self, batch: Batch) -> "BatchCounts":
         """Begin to count a batch; nothing is counted until it is committed."""
-        return BatchCounts(self, topic, partition, batch)
+        return BatchCounts(self, batch)
 
     def committed(self, pack_seconds: float, commit_seconds: float) -> None:
         """A commit was answered."""
@@ -164,10 +164,9 @@ class Metrics:
 class BatchCounts:
     """What became of one batch's records."""
 
-    def __init__(self, metrics: Metrics, topic: str, partition: int, batch: Batch) -> None:
+    def __init__(self, metrics: Metrics, batch: Batch) -> None:
         self._metrics = metrics
-        self._topic = topic
-        self._partition = partition
+        self._topic = batch.topic
         self._records = len(batch.records)
         self.duplicates = 0
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from loyalty.customer import Customer
 from loyalty.packing import Packed
+from schemas import events
 
 #: The inputs of a shard, by the contract's names. Partition p of each belongs to shard p.
 PURCHASES = "purchases"
@@ -37,19 +38,11 @@ class FatalError(Exception):
     """Going on would lose or double something. The worker stops; the message says what, why and what to do."""
 
 
-class Record(Protocol):
-    """One record of an input topic, as it was read (aiokafka's ConsumerRecord is one)."""
+class Record(events.Record, Protocol):
+    """One record of an input topic, as it was read: what the wire reads of it, and where it stood."""
 
     @property
     def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
-    @property
-    def timestamp(self) -> int: ...
 
 
 @dataclass(slots=True)

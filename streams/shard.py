@@ -103,7 +103,7 @@ class Shard:
                 )
             events, entries = self._domain.intake.read(batch)
             customers = await self._customers({event.customer_id for _, event in events})
-            counts = self._metrics.batch(topic, self.partition, batch, entries)
+            counts = self._metrics.batch(batch)
             touched: dict[str, Customer] = {}
             changes: list[Change] = []
             apply, ledger = self._apply[topic], self._domain.program.ledger
