@@ -1,4 +1,4 @@
-"""Customer commands: none is known yet, so that every record becomes a dead letter with its reason."""
+"""Customer commands, such as overrides: each message is a batch of one partition; its shard's lane does the work."""
 
 from typing import Any
 

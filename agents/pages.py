@@ -1,18 +1,23 @@
-"""What the worker tells over HTTP: its metrics, whether it lives, whether it works, and one customer."""
+"""What the worker tells over HTTP: its metrics, whether it lives, whether it works, one customer, and why."""
 
 from typing import Any
 
 from faust.web import Request, Response, View
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from loyalty.why import why_line
 from schemas.times import parse_rfc3339
 from streams.app import Pipeline
 from streams.inspection import Inspection, InspectionError
+from streams.placement import home
 from streams.protocols import ShardLostError
+
+#: What follows the id of a customer of whom is asked why.
+WHY = "/why"
 
 
 def join(pipeline: Pipeline) -> None:
-    """Serve /metrics, /healthz, /readyz and /customers/<id>."""
+    """Serve /metrics, /healthz, /readyz, /customers/<id> and /customers/<id>/why."""
     page = pipeline.app.page
     inspection = Inspection(pipeline.settings, pipeline.domain.program, pipeline.store, pipeline.partitions)
 
@@ -41,13 +46,18 @@ def join(pipeline: Pipeline) -> None:
     async def customer(view: View, request: Request, **_: Any) -> Response:
         try:
             as_of = request.query.get("as_of")
-            shown = await inspection.customer(
-                request.match_info["customer_id"], None if as_of is None else parse_rfc3339(as_of)
-            )
+            at = None if as_of is None else parse_rfc3339(as_of)
+            customer_id = request.match_info["customer_id"]
+            # An id may hold slashes: a customer who is called so comes before the question why.
+            if customer_id.endswith(WHY) and not await known(customer_id):
+                return view.json(why_line(await inspection.why(customer_id.removesuffix(WHY), at)))
+            return view.json(inspection.line(await inspection.customer(customer_id, at)))
         except InspectionError as error:
             return view.json({"error": str(error)}, status=404 if "no customer" in str(error) else 400)
         except ShardLostError as error:
             return view.json({"error": str(error)}, status=503)
         except ValueError as error:
             return view.json({"error": f"as_of: {error}"}, status=400)
-        return view.json(inspection.line(shown))
+
+    async def known(customer_id: str) -> bool:
+        return await pipeline.store.knows(home(customer_id.encode(), pipeline.partitions), customer_id)

@@ -8,4 +8,4 @@ def join(pipeline: Pipeline) -> None:
 
     @pipeline.app.timer(interval=pipeline.settings.sweep_interval, name="sweep")
     async def sweep() -> None:
-        await pipeline.shards.sweep()
+        await pipeline.sweeper.sweep()

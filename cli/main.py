@@ -12,12 +12,13 @@ import click
 _COMMANDS = {
     "local": ("cli.local:local", "A Kafka and a Redis of your own, on this machine."),
     "topics": ("cli.topics:topics", "Create and check the topics."),
-    "program": ("cli.program:program", "Check a program file: tiers, window, scores."),
+    "program": ("cli.program:program", "Check a program file, and move a store to it."),
     "worker": ("cli.worker:worker", "Run the pipeline."),
     "publish": ("cli.publish:publish", "Send events from a file of JSON lines."),
     "tail": ("cli.tail:tail", "Follow a topic, such as tier-changes."),
-    "customer": ("cli.customer:customer", "Show one customer."),
+    "customer": ("cli.customer:customer", "Show one customer, and why; decide its tier by hand."),
     "state": ("cli.state:state", "Show every customer."),
+    "outbox": ("cli.outbox:outbox", "See what waits to be published, and decide about it."),
     "dead-letters": ("cli.dead_letters:dead_letters", "Look at what could not be used, and send it back."),
 }
 

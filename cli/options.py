@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from schemas.times import parse_duration, parse_rfc3339
+from schemas.times import format_ms, parse_duration, parse_rfc3339
 from streams.protocols import FatalError, ShardLostError
 from streams.settings import Settings, SettingsError
 
@@ -106,9 +106,10 @@ def _told(error: Exception, settings: Settings) -> str | None:
     from redis.exceptions import RedisError
 
     from streams.inspection import InspectionError
+    from streams.program_change import ChangeError
     from streams.topics import said
 
-    if isinstance(error, (FatalError, ShardLostError, InspectionError)):
+    if isinstance(error, (FatalError, ShardLostError, InspectionError, ChangeError)):
         return str(error)
     if isinstance(error, (KafkaError, AsyncKafkaError)):
         return f"Kafka at {settings.brokers} does not do it: {said(error)}"
@@ -192,6 +193,33 @@ class Since(click.ParamType):
         except ValueError:
             expected = "expected a time such as 2017-04-02T11:53:26Z, or how long ago, such as 24h or 7d"
             self.fail(expected, param, ctx)
+
+
+class Until(click.ParamType):
+    """A time, or a duration from now on, as epoch milliseconds."""
+
+    name = "time or duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Epoch milliseconds."""
+        if isinstance(value, int):
+            return value
+        try:
+            return _writable(time.time_ns() // 1_000_000 + parse_duration(value))
+        except ValueError:
+            pass
+        try:
+            return _writable(parse_rfc3339(value))
+        except ValueError:
+            expected = (
+                "expected a time such as 2027-04-02T00:00:00Z, or how long from now, such as 30d or 24h"
+            )
+            self.fail(expected, param, ctx)
+
+
+def _writable(at: int) -> int:
+    format_ms(at)
+    return at
 
 
 as_of_option = click.option(

@@ -4,7 +4,9 @@ from typing import Any
 
 import click
 
+from cli.apply import apply
 from cli.options import json_option, print_json
+from cli.records import shown
 from schemas.money import format_minor
 from schemas.program import Program, ProgramError, load_program
 from schemas.times import DAY, HOUR, MINUTE, SECOND, format_ms
@@ -15,13 +17,17 @@ def program() -> None:
     """The program file: currency, windows, tiers and scores."""
 
 
+program.add_command(apply)
+
+
 @program.command()
 @click.argument("file", metavar="FILE")
 @json_option
 def check(file: str, as_json: bool) -> None:
     """Check FILE as the worker would, and show what it means.
 
-    Its version is a hash of that meaning. A store that was built with another version refuses the worker.
+    Its version is a hash of that meaning. A store that is on another version refuses the worker, until
+    `kizuna program apply` has moved it.
     """
     try:
         found = _told(load_program(file))
@@ -50,6 +56,7 @@ def _told(program: Program) -> dict[str, Any]:
         "allowed_lateness": _duration(program.allowed_lateness),
         "max_future": _duration(program.max_future),
         "publish_from": None if program.publish_from is None else format_ms(program.publish_from),
+        "protect_until": None if program.protect_until is None else format_ms(program.protect_until),
         "rates": {code: format(rate, "f") for code, rate in program.rates.items()},
         "tiers": [
             {
@@ -57,6 +64,12 @@ def _told(program: Program) -> dict[str, Any]:
                 "min_monetary": money(tier.min_monetary) if tier.min_monetary else None,
                 "min_frequency": tier.min_frequency or None,
                 "max_recency": None if tier.max_recency is None else _duration(tier.max_recency),
+                "retain_monetary": money(tier.stays_at[0]) if tier.stays_at[0] else None,
+                "retain_frequency": tier.stays_at[1] or None,
+                "grace_period": _duration(tier.grace_period),
+                "downgrade": tier.downgrade,
+                "refund_policy": tier.refund_policy,
+                "benefits": list(tier.benefits),
             }
             for tier in program.tiers
         ],
@@ -73,10 +86,14 @@ def _print(found: dict[str, Any]) -> None:
         click.echo(_line(name, found[name]))
     for name in ("allowed_lateness", "max_future", "publish_from"):
         click.echo(_line(name, found[name] or "not set: every change is published"))
+    if found["protect_until"] is not None:
+        click.echo(_line("protect_until", found["protect_until"]))
     for code, rate in found["rates"].items():
         click.echo(_line("rate", f"1 {code} = {rate} {found['currency']}"))
     for tier in found["tiers"]:
         click.echo(_line("tier", f"{click.style(tier['name'], bold=True)}{_asks(tier, found['currency'])}"))
+        for told in _keeping(tier, found["currency"]):
+            click.echo(_line("", told))
     for name, cuts in found["scores"].items():
         click.echo(_line("score", f"{name} {', '.join(map(str, cuts))}"))
     click.secho("the program is valid", fg="green", err=True)
@@ -89,6 +106,28 @@ def _asks(tier: dict[str, Any], currency: str) -> str:
         *([f"the last order less than {tier['max_recency']} ago"] if tier["max_recency"] else []),
     ]
     return f": {', '.join(asked)}" if asked else ": everyone"
+
+
+def _keeping(tier: dict[str, Any], currency: str) -> list[str]:
+    """What it takes to stay, where that is less than to enter; how one falls; what the tier gives."""
+    told = []
+    stays = {f"min_{name}": tier[f"retain_{name}"] for name in ("monetary", "frequency")}
+    if any(tier[name] != stay for name, stay in stays.items()):
+        asked = stays | {"max_recency": tier["max_recency"]}
+        told.append(f"to stay{_asks(asked, currency) if any(asked.values()) else ': nothing'}")
+    falls = [
+        *([f"{tier['grace_period']} of grace"] if tier["grace_period"] != "0s" else []),
+        *([_FALLS[tier["downgrade"]]] if tier["downgrade"] != "requalify" else []),
+        *(["refunds are given grace, too"] if tier["refund_policy"] == "grace" else []),
+    ]
+    if falls:
+        told.append(f"who no longer qualifies: {', '.join(falls)}")
+    if tier["benefits"]:
+        told.append(f"gives: {', '.join(map(shown, tier['benefits']))}")
+    return told
+
+
+_FALLS = {"one_down": "then down one tier", "base": "then down to the first tier"}
 
 
 def _line(name: str, value: str) -> str:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -16,15 +16,14 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from cli.options import counted, json_option, print_json, settings_options
+from cli.producing import REQUEST_BYTES, abandon, check_topic, producer_of
 from cli.progress import Advance, progress
 from streams.protocols import PURCHASES, TOUCHPOINTS, FatalError
 from streams.settings import Settings
-from streams.topics import BOOTSTRAP_MS, administration, describe, said
+from streams.topics import said
 
 #: Bytes that are sent and not yet acknowledged, at most.
 _IN_FLIGHT = 32 * 1024 * 1024
-#: Above what the topics take, so that the broker judges a record's size; a longer line is not read whole.
-_REQUEST_BYTES = 4 * 1024 * 1024
 
 
 class _Keyed(msgspec.Struct):
@@ -68,8 +67,8 @@ def publish(settings: Settings, file: str, topic: str, compression: str, as_json
     Sending a file twice does no harm: the worker counts an event_id once.
     """
     with _opened(file) as lines:
-        _check(settings, topic)
-        producer = _producer(settings, compression)
+        check_topic(settings, topic)
+        producer = producer_of(settings, compression)
         sending = _Sending(producer, settings.topic(topic))
         started = time.monotonic()
         try:
@@ -78,7 +77,7 @@ def publish(settings: Settings, file: str, topic: str, compression: str, as_json
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and sending.numbered:
                 click.echo(f"interrupted: {sending.certain()}", err=True)
-            _abandon(producer)
+            abandon(producer)
             raise
         producer.close()
     _summary(sending, settings.topic(topic), time.monotonic() - started, as_json)
@@ -127,11 +126,11 @@ class _Sending:
     def all(self, lines: IO[bytes], advance: Advance) -> None:
         """Send every line. Raises FatalError with the number of the line that Kafka did not take."""
         read = 0
-        while line := lines.readline(_REQUEST_BYTES):
+        while line := lines.readline(REQUEST_BYTES):
             self.numbered += 1
-            if len(line) == _REQUEST_BYTES and not line.endswith(b"\n"):
+            if len(line) == REQUEST_BYTES and not line.endswith(b"\n"):
                 self._settle_all()
-                raise self._refused(self.numbered, f"it is longer than {_REQUEST_BYTES:,} bytes")
+                raise self._refused(self.numbered, f"it is longer than {REQUEST_BYTES:,} bytes")
             read += len(line)
             self._send(line)
             advance(self.delivered, read)
@@ -177,37 +176,6 @@ class _Sending:
 
     def _refused(self, number: int, why: str) -> FatalError:
         return FatalError(f"line {number} could not be delivered: {why}; {self.certain()}")
-
-
-def _check(settings: Settings, name: str) -> None:
-    with administration(settings) as admin:
-        if name not in describe(admin, settings).partitions:
-            raise FatalError(f"topic {settings.topic(name)} is missing (kizuna topics create)")
-
-
-def _producer(settings: Settings, compression: str) -> KafkaProducer:
-    return KafkaProducer(
-        bootstrap_servers=settings.broker_list(),
-        client_id="kizuna-publish",
-        bootstrap_timeout_ms=BOOTSTRAP_MS,
-        acks="all",
-        enable_idempotence=True,
-        compression_type=None if compression == "none" else compression,
-        # A broker that is gone is told of within these times.
-        request_timeout_ms=10_000,
-        delivery_timeout_ms=30_000,
-        max_block_ms=10_000,
-        linger_ms=10,
-        batch_size=128 * 1024,
-        max_request_size=_REQUEST_BYTES,
-    )
-
-
-def _abandon(producer: KafkaProducer) -> None:
-    """Close it with records under way; its `close` alone waits for them, fails, and tries again at exit."""
-    producer._sender.force_close()
-    with suppress(KafkaError):
-        producer.close(timeout=1)
 
 
 @contextmanager

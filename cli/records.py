@@ -13,7 +13,7 @@ from kafka.errors import KafkaError
 
 from schemas.rejection import RejectedError
 from schemas.strict_json import check_text, parse
-from schemas.times import format_ms
+from schemas.times import DAY, HOUR, MINUTE, SECOND, format_ms
 from streams.protocols import FatalError
 from streams.settings import Settings
 from streams.topics import BOOTSTRAP_MS, said
@@ -166,3 +166,13 @@ def shown(content: bytes | str | None, most: int = 200) -> str:
 def second(ms: int) -> str:
     """A time to the second, as `--as-of` and `--since` take it."""
     return format_ms(ms)[:19] + "Z"
+
+
+def lasting(ms: int) -> str:
+    """A duration in its two largest units."""
+    parts: list[str] = []
+    for unit, length in (("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND)):
+        count, ms = divmod(ms, length)
+        if count or parts or unit == "s":
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])

@@ -11,6 +11,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from cli.letters import DeadLetter, letter_text
 from cli.options import json_option, print_lines, settings_options
 from cli.records import reading, record_line, second, shown
+from schemas.tier_change import EVENT_TYPES
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS
 from streams.settings import Settings
 from streams.topics import CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
@@ -66,10 +67,29 @@ def _tier_change(record: ConsumerRecord) -> str:
     body = _body(record)
     if not {"effective_at", "customer_id", "previous_tier", "tier", "reason"} <= body.keys():
         return _raw(record)
-    colour = "green" if body.get("direction") == "upgrade" else "yellow"
-    tiers = f"{shown(body['previous_tier'])} → {click.style(shown(body['tier']), fg=colour, bold=True)}"
+    kind = _kind(record, body)
+    tier = shown(body["tier"])
+    if kind == "at-risk":
+        until = shown(body.get("at_risk_until"))[:19] + "Z"
+        told = f"{tier} {click.style('at risk', fg='yellow', bold=True)} until {until}"
+    elif kind == "retained":
+        told = f"{tier} {click.style('retained', fg='green', bold=True)}"
+    else:
+        colour = "green" if body.get("direction") == "upgrade" else "yellow"
+        told = f"{shown(body['previous_tier'])} → {click.style(tier, fg=colour, bold=True)}"
     at = shown(body["effective_at"])[:19] + "Z"
-    return f"{_dim(at)}  {shown(body['customer_id']):<12}  {tiers}  {_dim(shown(body['reason']))}"
+    return f"{_dim(at)}  {shown(body['customer_id']):<12}  {told}  {_dim(shown(body['reason']))}"
+
+
+def _kind(record: ConsumerRecord, body: dict[str, Any]) -> str:
+    """`changed`, `at-risk` or `retained`: by its header, else by what the body has."""
+    types = {value for name, value in record.headers if name == "ce_type"}
+    for kind, named in EVENT_TYPES.items():
+        if named.encode() in types:
+            return kind
+    if body["previous_tier"] != body["tier"] or "direction" in body:
+        return "changed"
+    return "at-risk" if "at_risk_until" in body else "retained"
 
 
 def _purchase(record: ConsumerRecord) -> str:

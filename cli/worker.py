@@ -14,7 +14,7 @@ from cli.options import settings_options
 from streams import logs
 from streams.app import Pipeline, build
 from streams.preflight import prepare
-from streams.protocols import FatalError
+from streams.protocols import FatalError, MovedOnError
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ def worker(settings: Settings, log_level: str) -> None:
 
 
 def run(pipeline: Pipeline) -> int:
-    """Run until stopped; the exit status: 0 stopped, 1 something had to stop it."""
+    """Run until stopped; the exit status: 0 stopped or the store went over to another version of the program, 1 something
+    had to stop it."""
     process = faust.Worker(pipeline.app, override_logging=False, redirect_stdouts=False, quiet=True)
     process.spinner = None  # it would write control characters into a log
     try:
@@ -55,6 +56,9 @@ def run(pipeline: Pipeline) -> int:
     except (Exception, asyncio.CancelledError) as error:
         pipeline.failure = pipeline.failure or error
         status = 1
+    if isinstance(pipeline.failure, MovedOnError) and pipeline.shards.epoch:
+        click.secho(f"kizuna worker gives way: {pipeline.failure}", fg="yellow", err=True)
+        return 0
     if pipeline.failure is not None:
         return _told(pipeline.failure)
     return status if isinstance(status, int) else 0

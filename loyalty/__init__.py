@@ -4,23 +4,23 @@ Pure: what goes in are validated events and instants, what comes out are values.
 reads a clock. Times are epoch milliseconds (UTC), money is whole minor units of the program's currency, all
 ``int``.
 
-``Fold`` decides, ``Packing`` keeps, ``batch`` computes the same a second time, from scratch, for comparing.
+``Rules`` decides, ``Packing`` keeps, ``batch`` computes the same a second time, from scratch, for comparing.
 """
 
-from loyalty.customer import Customer, new_customer
-from loyalty.fold import Fold
+from loyalty.customer import Customer
 from loyalty.packing import Packed, PackedStateError, Packing, page_numbers, pages_of
+from loyalty.rules import Previous, Rules
 from loyalty.views import Change, CustomerView
 
 __all__ = [
     "Change",
     "Customer",
     "CustomerView",
-    "Fold",
     "Packed",
     "PackedStateError",
     "Packing",
-    "new_customer",
+    "Previous",
+    "Rules",
     "page_numbers",
     "pages_of",
 ]

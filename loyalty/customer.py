@@ -12,6 +12,9 @@ from operator import attrgetter, itemgetter
 
 import msgspec
 
+from schemas.events import OverrideMode
+from schemas.tier_change import ChangeReason
+
 PAGE_ENTRIES = 64
 """How many entries a page holds before it is sealed."""
 
@@ -64,6 +67,46 @@ class Seen(msgspec.Struct, array_like=True, tag=2, gc=False):
 
 Entry = Order | Touch | Seen
 
+
+class Override(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What somebody commanded, from ``at`` until, not including, ``until``. ``tier`` is an index.
+
+    One whose mode is ``clear`` holds nothing, and its ``until`` is its ``at``. It is kept so that an older one
+    that comes later changes nothing.
+    """
+
+    at: int
+    mode: OverrideMode
+    tier: int
+    until: int
+    actor: str
+    reason: str
+
+    def cleared(self) -> Override:
+        """The same, holding nothing."""
+        return Override(self.at, "clear", 0, self.at, self.actor, self.reason)
+
+
+class Protection(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A floor that nobody commanded: tier (an index), end, and the reason that its end will have."""
+
+    tier: int
+    until: int
+    reason: ChangeReason
+
+
+class Since(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """How a customer stood after the last event, kept where time alone has changed something since."""
+
+    time: int
+    tier: int
+    tier_seq: int
+    earned: int
+    grace: int | None
+    at_risk: int | None
+    protection: Protection | None
+
+
 _time_of_touch = attrgetter("time")
 _first = itemgetter(0)
 
@@ -110,27 +153,38 @@ def newest_instant(entry: Order | Seen) -> int:
 class Customer:
     """One customer's state, mutable and without rules of its own: the fold holds those.
 
-    ``time`` is the customer's time, None before the first purchase or refund. ``tier`` is an index into the
-    program's tiers. ``times`` and ``counted`` are the orders that count, by time; those before ``low`` have
-    left the window, and ``monetary`` is the net sum of the others. ``ids`` and ``touch_ids`` map event keys
-    to their ``occurred_at``. ``pages`` are the sealed ones, by number, ``rewritten`` those of them that
+    ``time`` is the customer's time, None before the first purchase, refund or command. ``generation`` counts
+    the programs of the store: the customer's tiers are indices into that program's. ``tier`` is the one that is
+    shown, at risk until ``at_risk``; ``earned`` the one that the orders earn, kept in grace until ``grace`` (see
+    docs/tiers.md). ``times`` and ``counted`` are the orders that count, by time; those before ``low`` have left
+    the window, and ``monetary`` is the net sum of the others. ``ids``, ``touch_ids`` and ``commands`` map event
+    keys to their ``occurred_at``. ``pages`` are the sealed ones, by number, ``rewritten`` those of them that
     changed.
     """
 
     __slots__ = (
         *("customer_id", "tier", "tier_seq", "time", "lifetime_orders", "lifetime_monetary", "channels"),
+        *("generation", "earned", "grace", "at_risk", "override", "protection", "since", "commands"),
         *("orders", "ids", "touch_ids", "touches", "times", "counted", "low", "monetary"),
         *("pages", "open", "rewritten"),
     )
 
-    def __init__(self, customer_id: str) -> None:
+    def __init__(self, customer_id: str, generation: int = 0) -> None:
         self.customer_id = customer_id
+        self.generation = generation
         self.tier = 0
         self.tier_seq = 0
         self.time: int | None = None
         self.lifetime_orders = 0
         self.lifetime_monetary = 0
         self.channels: list[str] = []
+        self.earned = 0
+        self.grace: int | None = None
+        self.at_risk: int | None = None
+        self.override: Override | None = None
+        self.protection: Protection | None = None
+        self.since: Since | None = None
+        self.commands: dict[int, int] = {}
         self.orders: dict[str, Order] = {}
         self.ids: dict[int, int] = {}
         self.touch_ids: dict[int, int] = {}
@@ -152,6 +206,11 @@ class Customer:
     def last_purchase_at(self) -> int | None:
         """The newest counted order's time."""
         return self.times[-1] if len(self.times) > self.low else None
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing was ever counted of this customer."""
+        return self.time is None and not self.open.entries and not self.pages
 
     def record(self, entry: Entry) -> int:
         """Write a new entry into the open page, or into the next where that is full; the page's number."""
@@ -241,8 +300,3 @@ class Customer:
         self.counted = [order for _, order in dated]
         self.monetary = sum([order.paid - order.refunded for order in self.counted])
         self.low = 0
-
-
-def new_customer(customer_id: str) -> Customer:
-    """A customer of whom nothing is known: the first tier, ``tier_seq`` 0, no time."""
-    return Customer(customer_id)

@@ -6,17 +6,16 @@ Customers are changed in place. A caller whose commit fails must throw its custo
 from __future__ import annotations
 
 from copy import copy
-from typing import Any
 
 from loyalty.contacts import ContactWindow
-from loyalty.customer import CHANNELS_KEPT_APART, OTHER_CHANNEL, Customer, Order, Seen, Touch
+from loyalty.customer import CHANNELS_KEPT_APART, OTHER_CHANNEL, Customer, Order, Override, Seen, Since, Touch
 from loyalty.scores import score
-from loyalty.tiers import Ladder
-from loyalty.views import Change, CustomerView, change_body, dump_line
-from schemas.events import PurchaseMade, RefundMade, TouchpointMade, event_key
+from loyalty.standing import Standing
+from loyalty.views import Beneath, Change, CustomerView
+from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade, event_key
 from schemas.money import format_minor
 from schemas.program import Program
-from schemas.tier_change import ChangeReason, TierChanged
+from schemas.tier_change import TierEvent
 from schemas.times import format_ms
 
 # Pairs of further ids an order holds itself. Some shops send one order id for everything.
@@ -31,8 +30,10 @@ class Fold:
         self.program = program
         self._window = program.window
         self._ledger = program.ledger
-        self._ladder = Ladder(program)
         self._contacts = ContactWindow(program)
+        self.standing = Standing(program, self._contacts)
+        self._is_settled = self.standing.is_settled
+        self._enterable = self.standing.ladder.enterable
 
     def apply(
         self, customer: Customer, event: PurchaseMade | RefundMade, newest: int | None
@@ -45,8 +46,7 @@ class Fold:
         """
         at = event.occurred_at
         key = event_key(event.source, event.event_id)
-        seen_at = customer.ids.get(key)
-        if seen_at is not None and (newest is None or seen_at >= newest - self._ledger):
+        if self._is_known(customer.ids, key, newest):
             return None
         time = customer.time
         if time is None:
@@ -58,25 +58,70 @@ class Fold:
         else:
             changes = []
         customer.ids[key] = at
+        customer.since = None
         horizon = (at if newest is None or at > newest else newest) - self._ledger
-        reason: ChangeReason
         if isinstance(event, PurchaseMade):
-            reason = "purchase"
             self._purchase(customer, event, key, horizon, time - self._window)
-        else:
-            reason = "refund"
-            self._refund(customer, event, key, horizon, time - self._window)
-        tier = self._ladder.tier_for(customer, time)
-        if tier != customer.tier:
-            changes += self._move(customer, tier, reason, event.source, event.event_id)
-        return changes
+            # The usual purchase changes nothing of the standing. It may save a tier that was in grace, or was lost
+            # at this very instant; a late part may move an order back: then the tier does not hold.
+            if self._is_settled(customer, time) and self._enterable(customer, time) == customer.earned:
+                return changes
+            return changes + self.standing.evaluate(customer, time, "purchase", event.source, event.event_id)
+        counted = customer.monetary, len(customer.times)
+        self._refund(customer, event, key, horizon, time - self._window)
+        if self._is_settled(customer, time):
+            return changes
+        lowered = customer.monetary < counted[0] or len(customer.times) < counted[1]
+        return changes + self.standing.evaluate(
+            customer, time, "refund", event.source, event.event_id, lowered
+        )
+
+    def command(
+        self, customer: Customer, event: OverrideCommanded, newest: int | None
+    ) -> list[Change] | None:
+        """Apply a command; the changes it brings, what fell due before it first. None for a duplicate.
+
+        ``newest`` is that of the commands partition before it. Raises ``KeyError`` for a tier that the program
+        does not have.
+        """
+        at = event.occurred_at
+        key = event_key(event.source, event.event_id)
+        if self._is_known(customer.commands, key, newest):
+            return None
+        changes: list[Change] = []
+        if customer.time is None:
+            customer.time = at
+        elif at > customer.time:
+            changes = self._reach(customer, at)
+        customer.commands[key] = at
+        customer.since = None
+        held = customer.override
+        if held is None or at >= held.at:
+            if event.mode == "clear":
+                customer.override = Override(at, "clear", 0, at, event.actor, event.reason)
+            else:
+                tier = self.standing.ladder.index[event.tier]
+                customer.override = Override(at, event.mode, tier, event.until, event.actor, event.reason)
+        return changes + self.standing.evaluate(
+            customer, customer.time, "override", event.source, event.event_id
+        )
+
+    def is_duplicate(
+        self, customer: Customer, event: PurchaseMade | RefundMade | OverrideCommanded, newest: int | None
+    ) -> bool:
+        """Whether ``apply`` or ``command`` would return None. ``newest`` is that of the event's own partition."""
+        known = customer.commands if isinstance(event, OverrideCommanded) else customer.ids
+        return self._is_known(known, event_key(event.source, event.event_id), newest)
+
+    def _is_known(self, ids: dict[int, int], key: int, newest: int | None) -> bool:
+        seen_at = ids.get(key)
+        return seen_at is not None and (newest is None or seen_at >= newest - self._ledger)
 
     def touch(self, customer: Customer, event: TouchpointMade, newest: int | None) -> bool:
         """Note a touchpoint; False for a duplicate. ``newest`` is that of the touchpoints partition before
         it."""
         key = event_key(event.source, event.event_id)
-        seen_at = customer.touch_ids.get(key)
-        if seen_at is not None and (newest is None or seen_at >= newest - self._ledger):
+        if self._is_known(customer.touch_ids, key, newest):
             return False
         customer.touch_ids[key] = event.occurred_at
         channel = _channel(customer, event.channel)
@@ -86,34 +131,25 @@ class Fold:
     def advance(self, customer: Customer, until: int) -> list[Change]:
         """What falls due strictly before ``until``, each at its instant, with one evaluation per instant.
 
-        Moves the customer's time to the last instant at which the tier changed, not further.
+        Moves the customer's time to the last instant at which something changed, not further.
         """
-        changes: list[Change] = []
-        while (due := self._ladder.next_fall(customer)) is not None and due < until:
-            staying = customer.low
-            customer.slide(due - self._window)
-            leaves = customer.low > staying and customer.times[customer.low - 1] == due - self._window
-            customer.time = due
-            tier = self._ladder.tier_for(customer, due)
-            changes += self._move(customer, tier, "window_expiry" if leaves else "inactivity", None, None)
+        before = None if customer.since is not None else _since(customer)
+        changes = self._fall_due(customer, until)
+        if before is not None and customer.time != before.time:
+            customer.since = before
         return changes
 
     def next_due(self, customer: Customer) -> int | None:
-        """When time alone would next change the tier; None where it never will."""
-        return self._ladder.next_fall(customer)
+        """When time alone would next change the standing; None where it never will."""
+        return self.standing.next_due(customer)
 
-    def adopt(self, customer: Customer, tier: str, tier_seq: int, effective_at: int) -> None:
-        """Take over what a published change says, where the store lost it: the later of the two times holds.
-
-        Raises ``ValueError`` for a tier that the program does not have.
-        """
-        if tier not in self._ladder.names:
-            raise ValueError(f"the program has no tier {tier!r}")
-        customer.tier = self._ladder.names.index(tier)
-        customer.tier_seq = tier_seq
-        if customer.time is None or effective_at > customer.time:
-            customer.time = effective_at
-            customer.slide(effective_at - self._window)
+    def adopt(self, customer: Customer, told: TierEvent, at: int, beneath: Beneath | None) -> None:
+        """Take over what a published record says, where the store lost it; see ``Rules.adopt``."""
+        self.standing.adopt(customer, told, beneath)
+        customer.since = None
+        if customer.time is None or at > customer.time:
+            customer.time = at
+            customer.slide(at - self._window)
 
     def view(self, customer: Customer, at: int) -> CustomerView:
         """The customer as of ``at``, were nothing more to arrive; what falls due at ``at`` is included.
@@ -134,7 +170,7 @@ class Fold:
         return CustomerView(
             customer_id=shown.customer_id,
             as_of=at,
-            tier=self._ladder.names[shown.tier],
+            tier=self.standing.ladder.names[shown.tier],
             tier_seq=shown.tier_seq,
             frequency=shown.frequency,
             monetary=shown.monetary,
@@ -147,20 +183,12 @@ class Fold:
             contacts=self._contacts.counts(shown, at),
         )
 
-    def dump_line(self, view: CustomerView) -> dict[str, Any]:
-        """A line of ``state dump --json``."""
-        return dump_line(self.program, view)
-
-    def change_body(self, change: Change) -> TierChanged:
-        """The wire's body of a change."""
-        return change_body(self.program, change)
-
     def readable(self, customer: Customer) -> dict[str, str]:
         """The small hash that any client may read, as of the customer's own time; null is an empty string."""
         decimals = self.program.decimals
         last = customer.last_purchase_at
         return {
-            "tier": self._ladder.names[customer.tier],
+            "tier": self.standing.ladder.names[customer.tier],
             "tier_seq": str(customer.tier_seq),
             "as_of": "" if customer.time is None else format_ms(customer.time),
             "frequency": str(customer.frequency),
@@ -176,12 +204,24 @@ class Fold:
         low, monetary = customer.low, customer.monetary
         customer.slide(start)
         changes: list[Change] = []
-        # Time alone only takes away: a tier that still holds at ``at`` held all the way, and nothing was due.
-        if not self._ladder.holds(customer, at):
+        # A tier that still holds at ``at`` held all the way, and nothing was due.
+        if not self._is_settled(customer, at):
             customer.low, customer.monetary = low, monetary
-            changes = self.advance(customer, at)
+            changes = self._fall_due(customer, at)
             customer.slide(start)
         customer.time = at
+        return changes
+
+    def _fall_due(self, customer: Customer, until: int) -> list[Change]:
+        standing, window = self.standing, self._window
+        changes: list[Change] = []
+        while (due := standing.next_due(customer)) is not None and due < until:
+            staying = customer.low
+            customer.slide(due - window)
+            leaves = customer.low > staying and customer.times[customer.low - 1] == due - window
+            reason = standing.reason_at(customer, due, leaves)
+            customer.time = due
+            changes += standing.evaluate(customer, due, reason)
         return changes
 
     def _known(self, customer: Customer, order_id: str, horizon: int) -> Order | None:
@@ -235,52 +275,42 @@ class Fold:
             order.refunded += event.amount
         customer.enter(order, start)
 
-    def _move(
-        self, customer: Customer, tier: int, reason: ChangeReason, source: str | None, event_id: str | None
-    ) -> list[Change]:
-        """Move to another tier at the customer's time; the change, unless it is before ``publish_from``."""
-        previous, customer.tier = customer.tier, tier
-        at = customer.time
-        assert at is not None  # without a time there was neither an event nor an order to leave
-        publish_from = self.program.publish_from
-        if publish_from is not None and at < publish_from:
-            return []
-        customer.tier_seq += 1
-        last = customer.last_purchase_at
-        recency = None if last is None else at - last
-        r, f, m = score(self.program.scores, recency, customer.frequency, customer.monetary)
-        return [
-            Change(
-                customer_id=customer.customer_id,
-                tier_seq=customer.tier_seq,
-                previous_tier=self._ladder.names[previous],
-                tier=self._ladder.names[tier],
-                direction="upgrade" if tier > previous else "downgrade",
-                reason=reason,
-                cause_source=source,
-                cause_event_id=event_id,
-                effective_at=at,
-                recency=recency,
-                frequency=customer.frequency,
-                monetary=customer.monetary,
-                r=r,
-                f=f,
-                m=m,
-                contacts=self._contacts.counts(customer, at),
-            )
-        ]
-
     def _rewind(self, shown: Customer, at: int) -> None:
-        """Take a copy back to ``at``: the tier is what the metrics earned then, less the changes that time
-        made."""
+        """Take a copy back to ``at``, which only what time brought separates from the customer's time."""
+        since, until = shown.since, shown.time
+        assert until is not None
+        if since is not None and since.time <= at:
+            shown.time, shown.tier, shown.tier_seq = since.time, since.tier, since.tier_seq
+            shown.earned, shown.grace, shown.at_risk = since.earned, since.grace, since.at_risk
+            shown.protection = since.protection
+            shown.arrange(since.time - self._window)
+            self._fall_due(shown, at + 1)
+            shown.slide(at - self._window)
+            return
         shown.arrange(at - self._window)
         if shown.times and shown.times[-1] > at:
             raise ValueError(f"customer {shown.customer_id!r} bought after {format_ms(at)}")
-        until, tier_seq = shown.time, shown.tier_seq
-        assert until is not None
-        shown.time = at
-        shown.tier = self._ladder.tier_for(shown, at)
-        shown.tier_seq = tier_seq - len(self.advance(copy(shown), until + 1))
+        # A late event was read since. Where tiers follow from metrics alone, they say how it was all the same.
+        if not self.standing.is_plain(shown):
+            raise ValueError(f"customer {shown.customer_id!r} changed after {format_ms(at)}")
+        tier_seq = shown.tier_seq
+        shown.time, shown.earned, shown.tier = at, 0, 0
+        shown.tier = shown.earned = self._enterable(shown, at)
+        shown.tier_seq = tier_seq - len(self._fall_due(copy(shown), until + 1))
+
+
+def _since(customer: Customer) -> Since | None:
+    if customer.time is None:
+        return None
+    return Since(
+        customer.time,
+        customer.tier,
+        customer.tier_seq,
+        customer.earned,
+        customer.grace,
+        customer.at_risk,
+        customer.protection,
+    )
 
 
 def _channel(customer: Customer, name: str) -> int:

@@ -15,11 +15,24 @@ from typing import Any
 import msgspec
 
 from loyalty.contacts import ContactWindow
-from loyalty.customer import Customer, Entry, Order, Page, Seen, Touch, newest_instant
-from schemas.program import Program
+from loyalty.customer import (
+    Customer,
+    Entry,
+    Order,
+    Override,
+    Page,
+    Protection,
+    Seen,
+    Since,
+    Touch,
+    newest_instant,
+)
+from loyalty.rules import Rules
 
-FORMAT = 1
+FORMAT = 2
 _TAG = bytes([FORMAT])
+# Format 1 is the same without what stands beneath the tier; it is read, and written as 2.
+_READABLE = (1, FORMAT)
 
 
 class PackedStateError(ValueError):
@@ -37,8 +50,21 @@ class Packed(msgspec.Struct, frozen=True):
     dropped: list[int]
 
 
+class _Beneath(msgspec.Struct, array_like=True, gc=False):
+    """What only some customers have; see ``Customer``. ``commands`` are keys and times, one after another."""
+
+    earned: int
+    grace: int | None
+    at_risk: int | None
+    override: Override | None
+    protection: Protection | None
+    since: Since | None
+    commands: list[int]
+
+
 class _Head(msgspec.Struct, array_like=True, gc=False):
-    """``sealed`` holds the numbers of sealed pages as runs: first, one after the last, first, …"""
+    """``sealed`` holds the numbers of sealed pages as runs: first, one after the last, first, … ``beneath`` is
+    None where the tier is the earned one and nothing else is to be said."""
 
     tier: int
     tier_seq: int
@@ -49,6 +75,8 @@ class _Head(msgspec.Struct, array_like=True, gc=False):
     sealed: list[int]
     number: int
     open: msgspec.Raw
+    generation: int = 0
+    beneath: _Beneath | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -68,33 +96,42 @@ def page_numbers(head: bytes) -> list[int]:
 
 
 class Packing:
-    """Packs and unpacks the customers of one program."""
+    """Packs and unpacks the customers of one shard's rules."""
 
-    def __init__(self, program: Program) -> None:
-        self._tiers = len(program.tiers)
-        self._window = program.window
-        self._ledger = program.ledger
-        self._touches_kept = max(program.ledger, ContactWindow(program).reach)
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        programs = [rules.program, *([rules.previous.program] if rules.previous else [])]
+        # Who is not moved yet will need what the longer of both windows covers.
+        self._window = max(program.window for program in programs)
+        self._ledger = rules.program.ledger
+        self._touches_kept = max(self._ledger, *(ContactWindow(program).reach for program in programs))
 
     def unpack(self, customer_id: str, head: bytes | None, pages: Mapping[int, bytes]) -> Customer:
         """The customer of a head and all its sealed pages, by number; a new one where there is no head.
 
         Raises ``PackedStateError``.
         """
-        customer = Customer(customer_id)
         if head is None:
             if pages:
                 raise PackedStateError(f"customer {customer_id!r} has pages but no head")
-            return customer
+            return self._rules.new_customer(customer_id)
         read = _read_head(head)
-        if read.tier >= self._tiers:
+        program = self._rules.program_of(read.generation)
+        if program is None:
+            raise PackedStateError(f"customer {customer_id!r} is on a program that this worker does not know")
+        if read.tier >= len(program.tiers):
             raise PackedStateError(f"customer {customer_id!r} is in a tier that the program does not have")
+        customer = Customer(customer_id, read.generation)
         customer.tier = read.tier
         customer.tier_seq = read.tier_seq
         customer.time = read.time
         customer.lifetime_orders = read.lifetime_orders
         customer.lifetime_monetary = read.lifetime_monetary
         customer.channels = read.channels
+        if read.beneath is None:
+            customer.earned = read.tier
+        else:
+            _set_beneath(customer, read.beneath)
         if read.sealed or pages:
             numbers = _numbers(read.sealed)
             if set(numbers) != set(pages):
@@ -106,25 +143,30 @@ class Packing:
         customer.open = Page(read.number, _read_entries(bytes(read.open)))
         _index(customer)
         if customer.time is not None:
-            customer.arrange(customer.time - self._window)
+            customer.arrange(customer.time - program.window)
         return customer
 
     def pack(
-        self, customer: Customer, purchases_newest: int | None, touchpoints_newest: int | None
+        self,
+        customer: Customer,
+        purchases_newest: int | None,
+        touchpoints_newest: int | None,
+        commands_newest: int | None = None,
     ) -> Packed:
         """The customer's bytes, without what no longer matters; the same customer always gives the same
         bytes.
 
-        The two instants are the newest ``occurred_at`` of the partition's two topics, None where nothing was
-        read yet. Changes the customer only in what could not be observed.
+        The three instants are the newest ``occurred_at`` of the partition's topics, None where nothing was read
+        yet. Changes the customer only in what could not be observed.
         """
+        looked_back_from = customer.time if customer.since is None else customer.since.time
         # No time is before 0, and -1 stands for none: so a horizon is at least 0 and a window starts after
         # -1.
         keeping = _Keeping(
             customer,
             0 if purchases_newest is None else max(0, purchases_newest - self._ledger),
             0 if touchpoints_newest is None else max(0, touchpoints_newest - self._touches_kept),
-            -1 if customer.time is None else max(-1, customer.time - self._window),
+            -1 if looked_back_from is None else max(-1, looked_back_from - self._window),
         )
         # The open page is written anyway. A quarter's delay makes the pruning cost little per event.
         entries = customer.open.entries
@@ -138,8 +180,40 @@ class Packing:
             *(customer.tier, customer.tier_seq, customer.time),
             *(customer.lifetime_orders, customer.lifetime_monetary, customer.channels),
             *(_runs(customer.pages), customer.open.number, msgspec.Raw(_write(customer.open.entries))),
+            customer.generation,
+            _beneath(customer, 0 if commands_newest is None else commands_newest - self._ledger),
         )
         return Packed(_TAG + _write(head), written, dropped)
+
+
+def _set_beneath(customer: Customer, read: _Beneath) -> None:
+    customer.earned, customer.grace, customer.at_risk = read.earned, read.grace, read.at_risk
+    customer.override, customer.protection, customer.since = read.override, read.protection, read.since
+    customer.commands = dict(_pairs(tuple(read.commands)))
+
+
+def _beneath(customer: Customer, commands: int) -> _Beneath | None:
+    """What stands beneath the tier, without commands before an instant that hold nothing any more."""
+    if customer.commands:
+        customer.commands = {key: at for key, at in customer.commands.items() if at >= commands}
+    override = customer.override
+    time = customer.time if customer.since is None else customer.since.time
+    if override is not None and override.at < commands and time is not None and override.until <= time:
+        customer.override = None
+    if (
+        customer.earned == customer.tier
+        and customer.grace is None
+        and customer.override is None
+        and customer.protection is None
+        and customer.since is None
+        and not customer.commands
+    ):
+        return None
+    return _Beneath(
+        *(customer.earned, customer.grace, customer.at_risk),
+        *(customer.override, customer.protection, customer.since),
+        [number for pair in customer.commands.items() for number in pair],
+    )
 
 
 class _Keeping:
@@ -317,9 +391,9 @@ def _long_as_text(value: Any) -> Any:
 
 
 def _checked(content: bytes) -> memoryview:
-    if content[:1] != _TAG:
+    if not content or content[0] not in _READABLE:
         version = content[0] if content else "none"
-        raise PackedStateError(f"state of format version {version}, and this worker reads {FORMAT}")
+        raise PackedStateError(f"state of format version {version}, and this worker reads up to {FORMAT}")
     return memoryview(content)[1:]
 
 

@@ -13,30 +13,45 @@ from schemas.tier_change import (
     ChangeReason,
     ContactCounts,
     Direction,
+    Kind,
+    Needed,
     ProgramRef,
     Rfm,
-    TierChanged,
+    TierEvent,
     tier_event_id,
 )
 from schemas.times import format_ms
 
 
+class Beneath(msgspec.Struct, frozen=True):
+    """What stands beneath the tier that is shown: the earned tier by name, the end of its grace, and the
+    protection as ``(tier, until, reason)``."""
+
+    earned: str
+    grace: int | None
+    protection: tuple[str, int, ChangeReason] | None
+
+
 class Change(msgspec.Struct, frozen=True):
-    """A published tier change. ``effective_at`` and ``recency`` are in milliseconds, money in minor units.
+    """One record to publish. Instants and ``recency`` are in milliseconds, money in minor units.
 
     Recency, frequency, monetary and the scores are as of ``effective_at``; ``contacts`` too, of what had been
-    read. Both causes are None where time brought the change.
+    read. Both causes are None where time or a new program brought it. ``version`` is that of the program which
+    decided. ``needed`` is what a tier at risk lacks: money, orders, and within how many milliseconds the newest
+    order would have to lie. ``beneath`` is None where the record shows all of the standing.
     """
 
     customer_id: str
     tier_seq: int
+    kind: Kind
     previous_tier: str
     tier: str
-    direction: Direction
+    direction: Direction | None
     reason: ChangeReason
     cause_source: str | None
     cause_event_id: str | None
     effective_at: int
+    version: str
     recency: int | None
     frequency: int
     monetary: int
@@ -44,6 +59,10 @@ class Change(msgspec.Struct, frozen=True):
     f: int
     m: int
     contacts: dict[str, ContactCounts]
+    benefits: tuple[str, ...] | msgspec.UnsetType
+    at_risk_until: int | None
+    needed: tuple[int, int, int | None] | None
+    beneath: Beneath | None
 
 
 class CustomerView(msgspec.Struct, frozen=True):
@@ -64,20 +83,20 @@ class CustomerView(msgspec.Struct, frozen=True):
     contacts: dict[str, ContactCounts]
 
 
-def change_body(program: Program, change: Change) -> TierChanged:
+def change_body(program: Program, change: Change) -> TierEvent:
     """The wire's body of a change."""
-    return TierChanged(
+    return TierEvent(
         event_id=tier_event_id(program.id, change.customer_id, change.tier_seq),
         customer_id=change.customer_id,
         tier_seq=change.tier_seq,
         previous_tier=change.previous_tier,
         tier=change.tier,
-        direction=change.direction,
+        direction=msgspec.UNSET if change.direction is None else change.direction,
         reason=change.reason,
         cause_source=change.cause_source,
         cause_event_id=change.cause_event_id,
         effective_at=format_ms(change.effective_at),
-        program=ProgramRef(program.id, program.version),
+        program=ProgramRef(program.id, change.version),
         rfm=Rfm(
             recency_seconds=None if change.recency is None else change.recency // 1000,
             frequency=change.frequency,
@@ -88,6 +107,17 @@ def change_body(program: Program, change: Change) -> TierChanged:
             m=change.m,
         ),
         contacts=change.contacts,
+        benefits=change.benefits,
+        at_risk_until=msgspec.UNSET if change.at_risk_until is None else format_ms(change.at_risk_until),
+        needed=msgspec.UNSET if change.needed is None else needed(program, change.needed),
+    )
+
+
+def needed(program: Program, missing: tuple[int, int, int | None]) -> Needed:
+    """What thresholds lack, as the wire says it."""
+    monetary, frequency, recency = missing
+    return Needed(
+        format_minor(monetary, program.decimals), frequency, None if recency is None else recency // 1000
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from schemas.example_files import valid_examples
+from schemas.example_files import output_examples, valid_examples
 from schemas.json_schemas import all_schemas
-from schemas.tier_change import EVENT_TYPE
+from schemas.tier_change import EVENT_TYPES
 
 Node = dict[str, Any]
 
@@ -17,12 +17,15 @@ _PREFIX = "loyalty."
 _CHANNELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "purchases": ("Purchases and refunds, from the shops.", ("purchase", "refund")),
     "touchpoints": ("Contacts with customers, from the shops.", ("touchpoint",)),
-    "customer-commands": (
-        "Overrides, erasures and merges, later; until then every record becomes a dead letter.",
-        ("customerCommand",),
+    "customer-commands": ("Tiers that are decided by hand; erasures and merges come later.", ("override",)),
+    "tier-changes": (
+        "What happens to customers' tiers: a log, in order for each customer.",
+        ("tierChange", "tierAtRisk", "tierRetained"),
     ),
-    "tier-changes": ("One record per tier change: a log, in order for each customer.", ("tierChange",)),
-    "customer-tiers": ("The newest tier change of each customer, compacted.", ("tierChange",)),
+    "customer-tiers": (
+        "The newest record of each customer, compacted.",
+        ("tierChange", "tierAtRisk", "tierRetained"),
+    ),
     "dead-letters": ("Records that could not be used: the original bytes, and why.", ("deadLetter",)),
 }
 _RECEIVED = ("purchases", "touchpoints", "customer-commands")
@@ -30,6 +33,7 @@ _SHOWN = {
     "purchase": ("purchase", "purchase-amount-as-number", "purchase-in-another-currency"),
     "refund": ("refund",),
     "touchpoint": ("touchpoint", "touchpoint-inbound-without-action"),
+    "override": ("override-floor", "override-pin", "override-clear"),
 }
 
 
@@ -88,13 +92,10 @@ def _messages() -> Node:
         "purchase": _message("Purchase", "purchase", key, headers="cloudEventHeaders"),
         "refund": _message("Refund", "refund", key, headers="cloudEventHeaders"),
         "touchpoint": _message("Touchpoint", "touchpoint", key, headers="cloudEventHeaders"),
-        "customerCommand": {
-            "name": "customerCommand",
-            "title": "Customer command",
-            "contentType": "application/json",
-            "payload": {"type": "object"},
-        },
+        "override": _message("Override", "override", key, headers="cloudEventHeaders"),
         "tierChange": _message("Tier change", "tierChange", key, headers="tierChangeHeaders"),
+        "tierAtRisk": _message("Tier at risk", "tierAtRisk", key, headers="tierAtRiskHeaders"),
+        "tierRetained": _message("Tier retained", "tierRetained", key, headers="tierRetainedHeaders"),
         "deadLetter": {
             "name": "deadLetter",
             "title": "Dead letter",
@@ -120,8 +121,8 @@ def _message(title: str, schema: str, key: Node, headers: str) -> Node:
 
 
 def _examples(schema: str) -> list[Node]:
-    if schema == "tierChange":
-        return [{"name": "upgrade", "payload": TIER_CHANGE_EXAMPLE}]
+    if outputs := [example for example in output_examples() if _camel(example.name) == schema]:
+        return [{"name": o.name, "summary": o.about, "payload": o.value} for o in outputs]
     return [
         {"name": example.name, "summary": example.about, "payload": json.loads(example.value)}
         for example in valid_examples()
@@ -141,12 +142,20 @@ def _schemas() -> Node:
             "ce_source": {**text, "maxLength": 128, "description": "Wins over source."},
         },
     }
-    schemas["tierChangeHeaders"] = {
+    schemas["tierChangeHeaders"] = _tier_headers(EVENT_TYPES["changed"])
+    schemas["tierAtRiskHeaders"] = _tier_headers(EVENT_TYPES["at-risk"])
+    schemas["tierRetainedHeaders"] = _tier_headers(EVENT_TYPES["retained"])
+    return schemas
+
+
+def _tier_headers(event_type: str) -> Node:
+    text = {"type": "string"}
+    return {
         "description": "CloudEvents 1.0, binary mode. Further headers may follow.",
         "type": "object",
         "properties": {
             "ce_specversion": {"const": "1.0"},
-            "ce_type": {"const": EVENT_TYPE},
+            "ce_type": {"const": event_type},
             "ce_source": {**text, "description": "/loyalty/<program id>"},
             "ce_id": {**text, "description": "event_id"},
             "ce_subject": {**text, "description": "customer_id"},
@@ -157,35 +166,8 @@ def _schemas() -> Node:
             *("ce_specversion", "ce_type", "ce_source", "ce_id", "ce_subject", "ce_time", "content-type")
         ],
     }
-    return schemas
 
 
 def _camel(name: str) -> str:
     first, *rest = name.split("-")
     return first + "".join(part.capitalize() for part in rest)
-
-
-TIER_CHANGE_EXAMPLE: Node = {
-    "event_id": "grocery/900/3",
-    "customer_id": "900",
-    "tier_seq": 3,
-    "previous_tier": "silver",
-    "tier": "gold",
-    "direction": "upgrade",
-    "reason": "purchase",
-    "cause_source": "",
-    "cause_event_id": "b31198570044",
-    "effective_at": "2017-04-02T11:53:26.000Z",
-    "program": {"id": "grocery", "version": "0123456789abcdef"},
-    "rfm": {
-        "recency_seconds": 0,
-        "frequency": 12,
-        "monetary": "512.40",
-        "currency": "USD",
-        "r": 5,
-        "f": 4,
-        "m": 4,
-    },
-    "contacts": {"email": {"inbound": 1, "outbound": 4}},
-}
-"""The contract's own example of a tier change."""

@@ -21,6 +21,8 @@ from schemas.times import format_ms, parse_rfc3339
 MAX_RECORD_BYTES = 64 * 1024
 """Key, value, and names and values of the headers together."""
 
+_NAMED = 8
+
 
 class Record(Protocol):
     """A Kafka record, as far as it is read here; aiokafka's ConsumerRecord is one. ``timestamp``: ms."""
@@ -82,6 +84,26 @@ class TouchpointMade(msgspec.Struct, gc=False):
     store_id: str | None = None
     staff_id: str | None = None
     order_id: str | None = None
+
+
+OverrideMode = Literal["pin", "floor", "clear"]
+
+
+class OverrideCommanded(msgspec.Struct, gc=False):
+    """Somebody decided a customer's tier by hand; see docs/tiers.md. Times are epoch ms.
+
+    ``tier`` is empty and ``until`` 0 where the mode is ``clear``; else ``until`` is after ``occurred_at``.
+    """
+
+    customer_id: str
+    event_id: str
+    source: str
+    occurred_at: int
+    mode: OverrideMode
+    tier: str
+    until: int
+    actor: str
+    reason: str
 
 
 def event_key(source: str, event_id: str) -> int:
@@ -154,6 +176,12 @@ class EventDecoder:
     def __init__(self, program: Program) -> None:
         self._amounts = Amounts(program)
         self._max_future = program.max_future
+        self._tiers = frozenset(tier.name for tier in program.tiers)
+        self._tier_names = _names(program)
+        self._command_fields = tuple(
+            msgspec.structs.replace(field, form=self._tier_names) if field is f.TIER else field
+            for field in f.COMMAND_FIELDS
+        )
 
     def purchase(self, record: Record) -> PurchaseMade | RefundMade:
         """The purchase or refund of a record of the purchases topic."""
@@ -221,10 +249,37 @@ class EventDecoder:
             body.order_id,
         )
 
-    def command(self, record: Record) -> NoReturn:
-        """Customer commands are not there yet: every record of their topic is rejected."""
-        _object(_admitted(record))
-        raise f.invalid("type", "expected no customer commands yet, they come later")
+    def command(self, record: Record) -> OverrideCommanded:
+        """The override of a record of the customer commands topic. They are rare: there is one way, a slow one."""
+        value = _admitted(record)
+        envelope = _envelope(record.headers, value) or _NO_ENVELOPE
+        content = _object(value)
+        # The type comes first: it says what the other fields are.
+        f.COMMAND_TYPE.read(content)
+        event_id, source = _identity(content, envelope)
+        clears = content.get(f.MODE.name) == "clear"
+        texts = {
+            field.name: field.read(content) or ""
+            for field in self._command_fields
+            if not (clears and field.name in f.HOLDING_NAMES)
+        }
+        occurred_at = _occurred_at(texts["occurred_at"])
+        if not clears and texts["tier"] not in self._tiers:
+            raise f.invalid(f.TIER.name, f"expected {self._tier_names}")
+        until = 0 if clears else _until(texts["until"], occurred_at)
+        if occurred_at > record.timestamp + self._max_future:
+            self._reject_future(record)
+        return OverrideCommanded(
+            texts["customer_id"],
+            event_id,
+            source,
+            occurred_at,
+            cast("OverrideMode", texts["mode"]),
+            texts.get("tier", ""),
+            until,
+            texts["actor"],
+            texts["reason"],
+        )
 
     def _reject_future(self, record: Record) -> NoReturn:
         try:
@@ -276,6 +331,28 @@ def _occurred_at(text: str) -> int:
     if at < 0:
         raise f.invalid(f.OCCURRED_AT.name, expected)
     return at
+
+
+def _until(text: str, occurred_at: int) -> int:
+    try:
+        until = parse_rfc3339(text)
+    except ValueError:
+        raise f.invalid(f.UNTIL.name, f"expected {f.UNTIL.expected}") from None
+    if until <= occurred_at:
+        raise f.invalid(f.UNTIL.name, f"expected a time after {f.OCCURRED_AT.name}")
+    try:
+        format_ms(until)
+    except ValueError:
+        # It could not be shown again.
+        raise f.invalid(f.UNTIL.name, "expected a time before the year 10000 in UTC") from None
+    return until
+
+
+def _names(program: Program) -> str:
+    """The names of the program's tiers on one line, for a detail: the first ones, where there are many."""
+    names = [json.dumps(tier.name, ensure_ascii=False) for tier in program.tiers]
+    listed = " or ".join(names[:_NAMED])
+    return listed if len(names) <= _NAMED else f"{listed}, or another of the program's {len(names)} tiers"
 
 
 _NO_ENVELOPE = Envelope(None, None)

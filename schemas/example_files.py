@@ -1,9 +1,10 @@
-"""The example records beside this module: each one valid or poison, with what the decoder must say of it.
+"""The example records beside this module: inputs, valid or poison, with what the decoder must say of each, and
+outputs.
 
-A file is one JSON object: ``about``, ``topic`` (without prefix), ``key``, ``headers`` (pairs of name and
+An input's file is one JSON object: ``about``, ``topic`` (without prefix), ``key``, ``headers`` (pairs of name and
 value), ``timestamp`` (RFC 3339), ``expect``, and the value in one of four forms: ``value`` (JSON, or null for
 no value at all), ``text`` (as it stands), ``base64``, or ``pieces`` (pairs of a text and how often it stands
-there).
+there). An output's has ``about``, ``type`` (its ``ce_type``) and ``value``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,24 @@ class Example(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...]
     timestamp: int
     expect: dict[str, Any]
+
+
+class OutputExample(NamedTuple):
+    """One record as it is published: its ``ce_type``, and its body as JSON values."""
+
+    name: str
+    about: str
+    ce_type: str
+    value: dict[str, Any]
+
+
+def output_examples() -> list[OutputExample]:
+    """Records that are published; each bears the name of its schema."""
+    return [
+        OutputExample(path.stem, content["about"], content["type"], content["value"])
+        for path in sorted((FOLDER / "outputs").glob("*.json"))
+        for content in (json.loads(path.read_bytes()),)
+    ]
 
 
 def valid_examples() -> list[Example]:

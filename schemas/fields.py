@@ -142,6 +142,32 @@ SUBSCRIPTION_ID = TextField("subscription_id", "The subscription it was bought u
 STAFF_ID = TextField("staff_id", "The member of staff, where there was one.", required=False)
 TOUCH_ORDER_ID = TextField("order_id", "The order it was about.", required=False)
 
+COMMAND_TYPE = TextField("type", "What is to be done.", choices=("override",), example="override")
+MODE = TextField(
+    "mode",
+    "pin: this tier, whatever is earned; floor: this tier at least; clear: neither, the tier that is earned.",
+    choices=("pin", "floor", "clear"),
+    example="floor",
+)
+TIER = TextField(
+    "tier",
+    "One of the program's tiers. Required unless mode is clear, and not read then.",
+    least=1,
+    most=64,
+    example="gold",
+    form="the name of one of the program's tiers",
+)
+UNTIL = TextField(
+    "until",
+    "Its end, which is no longer part of it: RFC 3339 with an offset, after occurred_at. Required unless mode is "
+    "clear, and not read then.",
+    most=_UNBOUNDED,
+    example="2017-07-01T00:00:00.000Z",
+    form="an RFC 3339 time with an offset, such as 2017-07-01T00:00:00.000Z",
+)
+ACTOR = TextField("actor", "Who decided it.", least=1, most=128, example="anna@support")
+COMMAND_REASON = TextField("reason", "Why, for people.", least=1, example="a late delivery, ticket 4711")
+
 AMOUNT_NAME = "amount"
 AMOUNT_EXPECTED = "digits without sign or exponent, at most 13 before the point, as a string or a number"
 
@@ -154,3 +180,6 @@ TOUCHPOINT_FIELDS = (
     *(TOUCHPOINT_TYPE, CUSTOMER_ID, OCCURRED_AT, TOUCH_CHANNEL, DIRECTION),
     *(ACTION, CAMPAIGN_ID, STORE_ID, STAFF_ID, TOUCH_ORDER_ID),
 )
+COMMAND_FIELDS = (COMMAND_TYPE, CUSTOMER_ID, OCCURRED_AT, MODE, TIER, UNTIL, ACTOR, COMMAND_REASON)
+HOLDING_NAMES = (TIER.name, UNTIL.name)
+"""The fields of a command that holds something: not read where ``mode`` is ``clear``."""

@@ -19,7 +19,7 @@ from schemas.dead_letter import (
 from schemas.fields import TextField
 from schemas.money import AMOUNT_PATTERN
 from schemas.rejection import Reason
-from schemas.tier_change import TierChanged
+from schemas.tier_change import Kind, TierEvent
 
 Schema = dict[str, Any]
 
@@ -31,6 +31,19 @@ _TIME_PATTERN = (
 _IDENTITY_NOTE = (
     "In CloudEvents binary mode ce_id and ce_source win over event_id and source, which may be left out then."
 )
+
+
+# Which fields are there in one kind of record only, and how its schema is named and described.
+_OWN_FIELDS: dict[Kind, tuple[str, ...]] = {
+    "changed": ("direction",),
+    "at-risk": ("at_risk_until", "needed"),
+    "retained": (),
+}
+_TIER_EVENTS: dict[Kind, tuple[str, str]] = {
+    "changed": ("tier-change", "A customer's tier changed."),
+    "at-risk": ("tier-at-risk", "A customer's tier is at risk: it is kept until an instant, and then falls."),
+    "retained": ("tier-retained", "A customer's tier is no longer at risk, or brings other benefits now."),
+}
 
 
 def purchase_schema() -> Schema:
@@ -51,15 +64,40 @@ def touchpoint_schema() -> Schema:
     return _event_schema("touchpoint", about, fields.TOUCHPOINT_FIELDS, None)
 
 
-def tier_change_schema() -> Schema:
-    """What every tier change's body is. New fields may come, so readers ignore what they do not know."""
-    (schema,), definitions = msgspec.json.schema_components([TierChanged], ref_template="{name}")
+def override_schema() -> Schema:
+    """What an override's body must be. Which tiers the program has, and which time is later, is beyond a schema."""
+    about = f"Somebody decides a customer's tier by hand, for a time. {_IDENTITY_NOTE}"
+    schema = _event_schema("override", about, fields.COMMAND_FIELDS, None)
+    held = {name: schema["properties"][name] for name in fields.HOLDING_NAMES}
+    for name, rules in held.items():
+        # Whatever stands there is allowed where it is not read.
+        shown = {key: rules.pop(key) for key in ("description", "examples")}
+        schema["properties"][name] = shown
+        schema["required"].remove(name)
+    schema["if"] = {"properties": {fields.MODE.name: {"const": "clear"}}}
+    schema["else"] = {"properties": held, "required": list(held)}
+    return schema
+
+
+def tier_event_schema(kind: Kind) -> Schema:
+    """What the body of a tier's record of this kind is. New fields may come, so readers ignore what they do not
+    know."""
+    (schema,), definitions = msgspec.json.schema_components([TierEvent], ref_template="{name}")
     described = _inlined(schema, definitions)
+    properties = described["properties"]
     # The values that exist now are listed for people; as a rule they would break readers when one is added.
-    reason = described["properties"]["reason"]
+    reason = properties["reason"]
     reason["examples"] = reason.pop("enum")
     reason["type"] = "string"
-    return {**described, "title": "tier-change", "description": "A customer's tier changed."}
+    for name in {name for names in _OWN_FIELDS.values() for name in names} - set(_OWN_FIELDS[kind]):
+        del properties[name]
+    title, about = _TIER_EVENTS[kind]
+    return {
+        **described,
+        "title": title,
+        "description": about,
+        "required": [name for name in properties if name != "benefits"],
+    }
 
 
 def dead_letter_headers_schema() -> Schema:
@@ -95,7 +133,8 @@ def all_schemas() -> dict[str, Schema]:
         "purchase": purchase_schema(),
         "refund": refund_schema(),
         "touchpoint": touchpoint_schema(),
-        "tier-change": tier_change_schema(),
+        "override": override_schema(),
+        **{title: tier_event_schema(kind) for kind, (title, _) in _TIER_EVENTS.items()},
         "dead-letter-headers": dead_letter_headers_schema(),
     }
 
@@ -122,7 +161,7 @@ def _event_schema(kind: str, about: str, table: tuple[TextField, ...], amount: S
 
 def _text_schema(field: TextField) -> Schema:
     schema: Schema = {"type": "string" if field.required else ["string", "null"], "description": field.about}
-    if field is fields.OCCURRED_AT:
+    if field in (fields.OCCURRED_AT, fields.UNTIL):
         schema |= {"format": "date-time", "pattern": _TIME_PATTERN}
     elif field is fields.CURRENCY:
         schema["pattern"] = "^[A-Z]{3}$"

@@ -18,6 +18,7 @@ from streams.redis_store import RedisStore, connect
 from streams.settings import Settings
 from streams.shard import Domain
 from streams.shards import Shards
+from streams.sweeper import Sweeper
 from streams.topics import Cluster
 from streams.transport import Consumer
 
@@ -31,6 +32,7 @@ class Pipeline:
     app: faust.App
     settings: Settings
     shards: Shards
+    sweeper: Sweeper
     store: RedisStore
     log: KafkaLog
     metrics: Metrics
@@ -53,12 +55,13 @@ def build(settings: Settings, program: Program, cluster: Cluster, partitions: in
     if _CStreamIterator is None:
         raise FatalError("faust-streaming is installed without its compiled parts: install its binary wheel")
     metrics = Metrics()
-    domain = Domain(program, Intake(settings, program, Placement(partitions)))
+    intake = Intake(settings, program, Placement(partitions))
+    domain = Domain(program, intake, settings.falls_limit)
     store = RedisStore(
         connect(settings.redis_url),
         settings.redis_prefix,
         binding(settings, program, cluster, partitions),
-        domain.packing,
+        program.text,
     )
     log = KafkaLog(settings, partitions)
     app = _app(settings)
@@ -68,9 +71,12 @@ def build(settings: Settings, program: Program, cluster: Cluster, partitions: in
             pipeline.failure = error
         await app.crash(error)
 
-    shards = Shards(settings, domain, store, log, store, metrics, fail)
+    shards = Shards(settings, domain, store, log, metrics, fail)
     Consumer.shards, Consumer.settings = shards, settings
-    pipeline = app.pipeline = Pipeline(app, settings, shards, store, log, metrics, domain, partitions)
+    sweeper = Sweeper(settings, domain.program, shards, log, store, metrics)
+    pipeline = app.pipeline = Pipeline(
+        app, settings, shards, sweeper, store, log, metrics, domain, partitions
+    )
 
     @app.on_partitions_revoked.connect
     async def revoked(*_: object, **__: object) -> None:

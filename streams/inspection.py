@@ -6,9 +6,11 @@ from typing import Any, cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from loyalty.fold import Fold
+from loyalty.customer import Customer
 from loyalty.packing import Packing
-from loyalty.views import CustomerView
+from loyalty.rules import Rules
+from loyalty.views import CustomerView, dump_line
+from loyalty.why import Why, why
 from schemas.program import Program
 from schemas.times import format_ms
 from streams.keys import ShardKeys
@@ -16,6 +18,7 @@ from streams.placement import home
 from streams.protocols import PURCHASES, Binding, FatalError, ShardState
 from streams.redis_store import RedisStore, bound_elsewhere, connect, read_binding
 from streams.settings import ClockKind, Settings
+from streams.shard import rules_of
 
 #: Customers that are read at a time.
 _PART = 500
@@ -32,7 +35,6 @@ class Inspection:
         self.program = program
         self._settings = settings
         self._store = store
-        self._fold = Fold(program)
         self._partitions = partitions
 
     @classmethod
@@ -57,7 +59,7 @@ class Inspection:
         except BaseException:
             await redis.aclose()
             raise
-        store = RedisStore(redis, settings.redis_prefix, binding, Packing(program))
+        store = RedisStore(redis, settings.redis_prefix, binding)
         return cls(settings, program, store, binding.partitions)
 
     async def close(self) -> None:
@@ -70,36 +72,71 @@ class Inspection:
         Raises InspectionError where there is no such customer, or `as_of` is before the newest purchase of
         its shard.
         """
+        rules, customer, at = await self.find(customer_id, as_of)
+        return _view(rules, customer, at)
+
+    async def find(self, customer_id: str, as_of: int | None = None) -> tuple[Rules, Customer, int]:
+        """One customer as it is stored, the rules that hold for it, and the instant to look at; raises as
+        `customer` does."""
         partition = home(customer_id.encode(), self._partitions)
-        at = await self._instant([partition], as_of)
+        states = await self._states()
+        at = await self._instant(states, [partition], as_of)
         if not await self._store.knows(partition, customer_id):
             raise InspectionError(f"no customer {customer_id!r}")
-        (customer,) = await self._store.load(partition, [customer_id])
-        return self._fold.view(customer, at)
+        rules = rules_of(self.program, states[partition] or ShardState())
+        (customer,) = await self._store.load(partition, [customer_id], Packing(rules))
+        return rules, customer, at
+
+    async def why(self, customer_id: str, as_of: int | None = None) -> Why:
+        """Why one customer has its tier at `as_of`; raises as `customer` does."""
+        rules, customer, at = await self.find(customer_id, as_of)
+        try:
+            return why(rules, customer, at)
+        except ValueError as error:
+            raise InspectionError(f"--as-of {format_ms(at)}: {error}") from error
 
     async def dump(self, as_of: int | None = None) -> AsyncIterator[CustomerView]:
         """Every customer at `as_of`, in no order; raises InspectionError as `customer` does."""
-        at = await self._instant(range(self._partitions), as_of)
-        for partition in range(self._partitions):
-            part: list[str] = []
-            async for customer_id in self._store.customers(partition):
-                part.append(customer_id)
-                if len(part) == _PART:
-                    for view in await self._views(partition, part, at):
-                        yield view
-                    part = []
-            for view in await self._views(partition, part, at):
-                yield view
+        states = await self._states()
+        at = await self._instant(states, range(self._partitions), as_of)
+        async for rules, customer in self.stored(states):
+            yield _view(rules, customer, at)
+
+    async def stored(
+        self, states: Sequence[ShardState | None] | None = None
+    ) -> AsyncIterator[tuple[Rules, Customer]]:
+        """Every customer as it is stored, in no order, with the rules that hold for it."""
+        states = await self._states() if states is None else states
+        rules = [None if state is None else rules_of(self.program, state) for state in states]
+        packings = [None if one is None else Packing(one) for one in rules]
+        parts: dict[int, list[str]] = {}
+
+        async def load(partition: int) -> AsyncIterator[tuple[Rules, Customer]]:
+            one, packing = rules[partition], packings[partition]
+            if one is not None and packing is not None:
+                for customer in await self._store.load(partition, parts.pop(partition), packing):
+                    yield one, customer
+
+        async for partition, customer_id in self._store.customers():
+            part = parts.setdefault(partition, [])
+            part.append(customer_id)
+            if len(part) == _PART:
+                async for found in load(partition):
+                    yield found
+        for partition in list(parts):
+            async for found in load(partition):
+                yield found
 
     def line(self, view: CustomerView) -> dict[str, Any]:
         """A line of `state dump --json`."""
-        return self._fold.dump_line(view)
+        return dump_line(self.program, view)
 
-    async def _views(self, partition: int, ids: Sequence[str], at: int) -> list[CustomerView]:
-        return [self._fold.view(customer, at) for customer in await self._store.load(partition, ids)]
+    async def _states(self) -> list[ShardState | None]:
+        return [await self._store.peek(partition) for partition in range(self._partitions)]
 
-    async def _instant(self, asked: Sequence[int], as_of: int | None) -> int:
-        states = [await self._store.peek(partition) for partition in range(self._partitions)]
+    async def _instant(
+        self, states: Sequence[ShardState | None], asked: Sequence[int], as_of: int | None
+    ) -> int:
         if as_of is not None:
             for partition in asked:
                 newest = _newest(states[partition])
@@ -114,6 +151,13 @@ class Inspection:
             return newest_of_all or 0
         # A purchase may be ahead of the clock by `max_future`; nobody is shown before it.
         return max(await self._store.now(), newest_of_all or 0)
+
+
+def _view(rules: Rules, customer: Customer, at: int) -> CustomerView:
+    try:
+        return rules.view(customer, at)
+    except ValueError as error:
+        raise InspectionError(f"--as-of {format_ms(at)}: {error}") from error
 
 
 def _newest(state: ShardState | None) -> int | None:

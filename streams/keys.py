@@ -30,6 +30,11 @@ class ShardKeys:
         """List: what is committed and not yet known to be published, oldest first."""
         return self._tag + "outbox"
 
+    @cached_property
+    def unmoved(self) -> str:
+        """Set: customers who may still be on the program before, while a change of program is under way."""
+        return self._tag + "unmoved"
+
     def state(self, customer_id: str) -> str:
         """String: the packed customer, with its open page."""
         return f"{self._tag}state:{customer_id}"
@@ -42,6 +47,14 @@ class ShardKeys:
         """Hash: what any client may read (contract, section 7)."""
         return f"{self._tag}customer:{customer_id}"
 
-    def customer_id(self, state_key: bytes) -> str:
-        """The customer whose `state` key this is."""
-        return state_key.decode().removeprefix(self._tag + "state:")
+
+def state_pattern(prefix: str) -> str:
+    """The pattern of SCAN for the `state` keys of all shards under a prefix."""
+    plain = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in prefix)
+    return plain + ":{*}:state:*"
+
+
+def partition_and_customer(prefix: str, state_key: bytes) -> tuple[int, str]:
+    """Whose `state` key this is: the shard and the customer."""
+    partition, _, customer_id = state_key.decode()[len(prefix) + 2 :].partition("}:state:")
+    return int(partition), customer_id

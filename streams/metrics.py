@@ -47,6 +47,21 @@ class Metrics:
             ["direction"],
             registry=registry,
         )
+        self.tier_notices = Counter(
+            "kizuna_tier_notices",
+            "Records decided that move nobody, by kind: at-risk, retained.",
+            ["kind"],
+            registry=registry,
+        )
+        self.moves = Counter(
+            "kizuna_program_moves", "Customers moved to a changed program.", registry=registry
+        )
+        self.paused = Gauge(
+            "kizuna_publishing_paused",
+            "1 where too many fell within an hour and publishing waits for `kizuna outbox release` or `drop`.",
+            ["partition"],
+            registry=registry,
+        )
         self.dead_letters = Counter(
             "kizuna_dead_letters",
             "Dead letters, by input and reason.",
@@ -124,6 +139,8 @@ class Metrics:
                 self.dead_letters.labels(topic, str(reason))
         for direction in ("upgrade", "downgrade"):
             self.tier_changes.labels(direction)
+        for kind in ("at-risk", "retained"):
+            self.tier_notices.labels(kind)
 
     def text(self) -> bytes:
         """All metrics in Prometheus's text format."""
@@ -147,14 +164,17 @@ class Metrics:
         """What the sweep found before it began."""
         self.due_overdue.labels(partition).set(max(0, milliseconds) / 1000)
 
-    def swept(self, changes: Iterable[Change]) -> None:
-        """Tier changes that time alone brought."""
-        for direction, count in Tally(change.direction for change in changes).items():
-            self.tier_changes.labels(direction).inc(count)
+    def decided(self, changes: Iterable[Change]) -> None:
+        """What is to be published of tiers."""
+        for (kind, direction), count in Tally((change.kind, change.direction) for change in changes).items():
+            if direction is None:
+                self.tier_notices.labels(kind).inc(count)
+            else:
+                self.tier_changes.labels(direction).inc(count)
 
     def forget(self, partition: int) -> None:
         """A shard that is not here any more must not go on telling its last values."""
-        for gauge in (self.due_overdue, self.outbox_entries):
+        for gauge in (self.due_overdue, self.outbox_entries, self.paused):
             gauge.remove(partition)
         for gauge in (self.lag_records, self.lag_seconds, self.watermark):
             for topic in INPUTS:
@@ -192,4 +212,4 @@ class BatchCounts:
         if rerouted:
             metrics.reroutes.labels(topic).inc(rerouted)
         metrics.batch_records.labels(topic).observe(self._records)
-        metrics.swept(changes)
+        metrics.decided(changes)

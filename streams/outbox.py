@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from loyalty.views import Beneath
 from schemas.rejection import Reason
-from schemas.tier_change import TierChanged
+from schemas.tier_change import TierEvent
 from schemas.tier_change import encode as encode_change
 from schemas.tier_change import headers as change_headers
 from streams.protocols import INPUTS, OutRecord
@@ -15,6 +16,11 @@ from streams.topics import CUSTOMER_TIERS, TIER_CHANGES
 
 #: Header of a change: up to where each input had been read when it was decided, `<input>=<position>;…`.
 WATERMARKS_HEADER = "loyalty-watermarks"
+#: Header of a change that does not show all of the standing: what is beneath it (docs/tiers.md), in JSON.
+BENEATH_HEADER = "loyalty-beneath"
+
+#: Topic of an entry that is not to be published after all. Its place stays, as entries are numbered.
+WITHDRAWN = ""
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -31,19 +37,29 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
     reason: Reason | None = None
 
     def records(self) -> Iterator[OutRecord]:
-        """The records it becomes: a change stands in the log and in the compacted table of each customer's newest."""
+        """The records it becomes: a change stands in the log and in the compacted table of each customer's newest.
+
+        None where it was withdrawn.
+        """
+        if self.topic == WITHDRAWN:
+            return
         yield OutRecord(self.topic, self.partition, self.key, self.value, self.headers)
         if self.topic == TIER_CHANGES:
             yield OutRecord(CUSTOMER_TIERS, self.partition, self.key, self.value, self.headers)
 
 
+#: What a withdrawn entry becomes.
+NOTHING = Entry(WITHDRAWN, None, None, None, ())
+
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode
 
 
-def change_entry(body: TierChanged, partition: int, watermarks: bytes) -> Entry:
-    """A tier change of the shard's own partition, decided when the inputs had been read up to `watermarks`."""
+def change_entry(body: TierEvent, beneath: Beneath | None, partition: int, watermarks: bytes) -> Entry:
+    """A change of the shard's own partition, decided when the inputs had been read up to `watermarks`."""
     headers = [*change_headers(body), (WATERMARKS_HEADER, watermarks)]
+    if beneath is not None:
+        headers.append((BENEATH_HEADER, msgspec.json.encode(beneath)))
     return Entry(TIER_CHANGES, partition, body.customer_id.encode(), encode_change(body), headers)
 
 
@@ -55,14 +71,15 @@ def watermarks(offsets: dict[str, int]) -> bytes:
 class Outbox:
     """A shard's unpublished entries, oldest first; the store holds the same list."""
 
-    def __init__(self, last: int, pending: Iterable[bytes], bound: int) -> None:
+    def __init__(self, last: int, pending: Iterable[bytes], bound: int, held: int | None = None) -> None:
+        """`held`: publishing is paused behind this entry."""
         self._pending = deque(decode(raw) for raw in pending)
         self._bound = bound
         self._some = asyncio.Event()
         #: Number of the newest entry.
         self.last = last
-        if self._pending:
-            self._some.set()
+        self._held = held
+        self._set()
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -77,12 +94,39 @@ class Outbox:
         if entries:
             self._pending.extend(entries)
             self.last += len(entries)
+            self._set()
+
+    def hold(self, behind: int | None) -> None:
+        """Publish nothing behind this entry; None: everything again."""
+        self._held = behind
+        self._set()
+
+    def behind(self, number: int) -> Iterator[tuple[int, Entry]]:
+        """The unpublished entries behind one, each with its number."""
+        first = self._first
+        return ((first + i, entry) for i, entry in enumerate(self._pending, 1) if first + i > number)
+
+    def replace(self, number: int, entry: Entry) -> None:
+        """Put another entry in the place of an unpublished one."""
+        self._pending[number - self._first - 1] = entry
+
+    @property
+    def _first(self) -> int:
+        """Number of the newest entry that is published."""
+        return self.last - len(self._pending)
+
+    def _set(self) -> None:
+        if self._pending and (self._held is None or self._first < self._held):
             self._some.set()
+        else:
+            self._some.clear()
 
     async def take(self, limit: int, size_limit: int) -> tuple[list[Entry], int]:
         """Wait for entries; the oldest (at most `limit`, about `size_limit` bytes), and the number of the last."""
         await self._some.wait()
-        first = self.last - len(self._pending)
+        first = self._first
+        if self._held is not None:
+            limit = min(limit, self._held - first)
         taken: list[Entry] = []
         size = 0
         for entry in self._pending:
@@ -94,7 +138,6 @@ class Outbox:
 
     def drop(self, upto: int) -> None:
         """Forget what was published, up to this number."""
-        while self._pending and self.last - len(self._pending) < upto:
+        while self._pending and self._first < upto:
             self._pending.popleft()
-        if not self._pending:
-            self._some.clear()
+        self._set()

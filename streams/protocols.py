@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from loyalty.customer import Customer
-from loyalty.packing import Packed
+from loyalty.packing import Packed, Packing
 from schemas import events
 
 #: The inputs of a shard, by the contract's names. Partition p of each belongs to shard p.
@@ -36,6 +36,10 @@ class UnavailableError(ShardLostError):
 
 class FatalError(Exception):
     """Going on would lose or double something. The worker stops; the message says what, why and what to do."""
+
+
+class MovedOnError(FatalError):
+    """The store is on another version of the program. A worker that was at work gives way."""
 
 
 class Record(events.Record, Protocol):
@@ -76,6 +80,25 @@ class ShardState:
     outbox_last: int = 0
     #: Position in the shard's partition of tier-changes behind which nothing of ours was published at the last trim.
     output: int = 0
+    #: How many customers there are.
+    customers: int = 0
+    #: How often the program was changed, and after which change all customers had been moved.
+    generation: int = 0
+    moved: int = 0
+    #: While customers are moved: the program before (its file), the instant of the change, and until when those who
+    #: were there are protected.
+    program_before: str = ""
+    program_at: int = 0
+    protect_until: int | None = None
+    #: Publishing is paused behind this outbox entry; None where it is not.
+    held: int | None = None
+    #: Falls by minute (epoch minutes) of the last hour that saw any, where a share of them would pause publishing.
+    falls: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether there may be customers who are still on the program before."""
+        return self.moved < self.generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +140,22 @@ class Commit:
     customers: list[CustomerWrite] = field(default_factory=list)
     #: Encoded outbox entries, numbered on from `ShardState.outbox_last`.
     outbox: list[bytes] = field(default_factory=list)
+    #: Outbox entries that are not yet published and become others, by number.
+    replaced: dict[int, bytes] = field(default_factory=dict)
+    #: Further fields of the shard: to set, and to add to.
+    fields: dict[str, str | int] = field(default_factory=dict)
+    added: dict[str, int] = field(default_factory=dict)
+    #: Customers who need not be moved to the present program any more.
+    moved: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What a sweep finds: who is due, the earliest instant of all, and what an operator has decided."""
+
+    customers: list[str]
+    first: int | None
+    decision: str
 
 
 class Store(Protocol):
@@ -132,8 +171,8 @@ class Store(Protocol):
         """Become the owner: the shard, begun at `begin` if it is new, and its outbox behind entry `published`."""
         ...
 
-    async def load(self, partition: int, customer_ids: Sequence[str]) -> list[Customer]:
-        """The customers in the order asked for; new ones where there are none yet."""
+    async def load(self, partition: int, customer_ids: Sequence[str], packing: Packing) -> list[Customer]:
+        """The customers in the order asked for, as `packing` unpacks them; new ones where there are none yet."""
         ...
 
     async def commit(self, partition: int, token: str, version: int, commit: Commit) -> None:
@@ -144,10 +183,12 @@ class Store(Protocol):
         """Forget outbox entries up to number `published`; leaves the version. `output` None: unchanged."""
         ...
 
-    async def due(
-        self, partition: int, token: str, version: int, until: int, limit: int
-    ) -> tuple[list[str], int | None]:
-        """Customers due strictly before `until`, earliest first, and the earliest due time of all."""
+    async def due(self, partition: int, token: str, version: int, until: int, limit: int) -> Due:
+        """Who is due strictly before `until`, earliest first, at most `limit`."""
+        ...
+
+    async def unmoved(self, partition: int, token: str, limit: int) -> list[str]:
+        """Customers who may still be on the program before, at most `limit`."""
         ...
 
 

@@ -16,13 +16,15 @@ from redis.exceptions import RedisError, ResponseError
 
 from loyalty.customer import Customer
 from loyalty.packing import Packing, pages_of
-from streams.keys import ShardKeys
+from streams.keys import ShardKeys, partition_and_customer, state_pattern
 from streams.protocols import (
     INPUTS,
     Binding,
     Commit,
     CustomerWrite,
+    Due,
     FatalError,
+    MovedOnError,
     RefusedError,
     ShardState,
     UnavailableError,
@@ -41,6 +43,11 @@ def connect(url: str) -> "Redis":
     )
 
 
+def script(name: str) -> str:
+    """The text of one of the scripts in `streams/lua`."""
+    return (files("streams") / "lua" / f"{name}.lua").read_text()
+
+
 class RedisStore:
     """`streams.protocols.Store` and `Clock` on one Redis.
 
@@ -48,22 +55,20 @@ class RedisStore:
     UnavailableError where Redis did not answer with a result.
     """
 
-    def __init__(self, redis: "Redis", prefix: str, binding: Binding, packing: Packing) -> None:
+    def __init__(self, redis: "Redis", prefix: str, binding: Binding, program_text: str = "") -> None:
         self._redis = redis
         self._prefix = prefix
         self._binding = binding_fields(binding)
-        self._packing = packing
+        self._program_text = program_text
         self._keys: dict[int, ShardKeys] = {}
         self._commit = self._script("commit")
         self._take_over = self._script("take_over")
         self._trim = self._script("trim")
         self._due = self._script("due")
+        self._unmoved = self._script("unmoved")
 
     def _script(self, name: str) -> Any:
-        lua = files("streams") / "lua"
-        return self._redis.register_script(
-            (lua / "owner.lua").read_text() + (lua / f"{name}.lua").read_text()
-        )
+        return self._redis.register_script(script("owner") + script(name))
 
     def keys(self, partition: int) -> ShardKeys:
         """The names of a shard's keys."""
@@ -74,18 +79,18 @@ class RedisStore:
 
     async def now(self) -> int:
         """The Redis server's clock, epoch milliseconds."""
-        with _answers():
+        with answers():
             seconds, micros = await self._redis.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def peek(self, partition: int) -> ShardState | None:
         """The shard as it stands; nothing is written."""
-        with _answers():
+        with answers():
             held = await cast(Any, self._redis.hgetall(self.keys(partition).shard))
         if not held:
             return None
         check_bound(held, self._binding)
-        return _shard_state(held)
+        return shard_state(held)
 
     async def take_over(
         self, partition: int, token: str, begin: Mapping[str, int], published: int
@@ -94,17 +99,17 @@ class RedisStore:
         keys = self.keys(partition)
         binding = [part for pair in self._binding for part in pair]
         start = [part for topic in INPUTS for part in (f"offset:{topic}", begin.get(topic, 0))]
-        args = [token, published, len(binding), *binding, len(start), *start]
-        with _answers():
+        args = [token, published, self._program_text, len(binding), *binding, len(start), *start]
+        with answers():
             shard, outbox = await self._take_over(keys=[keys.shard, keys.outbox], args=args)
-        return _shard_state(dict(zip(shard[::2], shard[1::2], strict=True))), outbox
+        return shard_state(dict(zip(shard[::2], shard[1::2], strict=True))), outbox
 
-    async def load(self, partition: int, customer_ids: Sequence[str]) -> list[Customer]:
+    async def load(self, partition: int, customer_ids: Sequence[str], packing: Packing) -> list[Customer]:
         """Decoded customers, in the order asked for; new ones where the store has none."""
         if not customer_ids:
             return []
         keys = self.keys(partition)
-        with _answers():
+        with answers():
             heads = await cast(
                 Any, self._redis.mget([keys.state(customer_id) for customer_id in customer_ids])
             )
@@ -121,7 +126,7 @@ class RedisStore:
                 for i, head, found in zip(paged, held[::2], held[1::2], strict=True):
                     heads[i] = head
                     pages[i] = {int(number): page for number, page in found.items()}
-        unpack = self._packing.unpack
+        unpack = packing.unpack
         return [
             unpack(customer_id, head, pages.get(i, {}))
             for i, (customer_id, head) in enumerate(zip(customer_ids, heads, strict=True))
@@ -130,7 +135,7 @@ class RedisStore:
     async def commit(self, partition: int, token: str, version: int, commit: Commit) -> None:
         """Write a batch or a sweep whole; see `streams.protocols.Store.commit`."""
         keys = self.keys(partition)
-        names = [keys.shard, keys.due, keys.outbox]
+        names = [keys.shard, keys.due, keys.outbox, keys.unmoved]
         topic = commit.topic
         args: list[Any] = [token, version, topic or "", commit.start]
         fields: list[Any] = []
@@ -140,47 +145,68 @@ class RedisStore:
                 fields += (f"newest:{topic}", commit.newest)
             if commit.appended is not None:
                 fields += (f"appended:{topic}", commit.appended)
-        args += (len(fields), *fields, len(commit.outbox), *commit.outbox)
+        for pair in commit.fields.items():
+            fields += pair
+        added = [part for pair in commit.added.items() for part in pair]
+        replaced = [part for pair in commit.replaced.items() for part in pair]
+        for values in (fields, added, commit.outbox, replaced, commit.moved):
+            args += (len(values), *values)
         for write in commit.customers:
             customer_id = write.customer_id
             names += (keys.state(customer_id), keys.pages(customer_id), keys.customer(customer_id))
             args += _customer_args(write)
-        with _answers():
+        with answers():
             await self._commit(keys=names, args=args)
 
     async def trim(self, partition: int, token: str, published: int, output: int | None) -> None:
         """Forget outbox entries up to `published`; `output` is the output position behind them, None unchanged."""
         keys = self.keys(partition)
-        with _answers():
+        with answers():
             await self._trim(
                 keys=[keys.shard, keys.outbox], args=[token, published, "" if output is None else output]
             )
 
-    async def due(
-        self, partition: int, token: str, version: int, until: int, limit: int
-    ) -> tuple[list[str], int | None]:
-        """Customers due strictly before `until` (at most `limit`), and the earliest instant of all."""
+    async def due(self, partition: int, token: str, version: int, until: int, limit: int) -> Due:
+        """Who is due strictly before `until` (at most `limit`); see `streams.protocols.Due`."""
         keys = self.keys(partition)
-        with _answers():
-            ids, first = await self._due(keys=[keys.shard, keys.due], args=[token, version, until, limit])
-        return [customer_id.decode() for customer_id in ids], None if first is None else int(first)
+        with answers():
+            ids, first, decision = await self._due(
+                keys=[keys.shard, keys.due], args=[token, version, until, limit]
+            )
+        return Due(
+            [customer_id.decode() for customer_id in ids],
+            None if first is None else int(first),
+            (decision or b"").decode(),
+        )
+
+    async def unmoved(self, partition: int, token: str, limit: int) -> list[str]:
+        """Customers who may still be on the program before (at most `limit`)."""
+        keys = self.keys(partition)
+        with answers():
+            ids = await self._unmoved(keys=[keys.shard, keys.unmoved], args=[token, limit])
+        return [customer_id.decode() for customer_id in ids]
 
     async def knows(self, partition: int, customer_id: str) -> bool:
         """Whether anything of this customer was ever counted."""
-        with _answers():
+        with answers():
             return bool(await self._redis.exists(self.keys(partition).state(customer_id)))
 
-    async def customers(self, partition: int) -> AsyncIterator[str]:
-        """Every customer of the shard, in no order; for dumps, not for the way of an event."""
-        keys = self.keys(partition)
-        pattern = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in keys.state(""))
-        with _answers():
-            async for key in self._redis.scan_iter(match=pattern + "*", count=5000):
-                yield keys.customer_id(key)
+    async def customers(self) -> AsyncIterator[tuple[int, str]]:
+        """Every customer of every shard, with its partition, in no order, now and then one twice; for dumps, not for
+        the way of an event."""
+        async for found in all_customers(self._redis, self._prefix):
+            yield found
 
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
+
+
+async def all_customers(redis: "Redis", prefix: str) -> AsyncIterator[tuple[int, str]]:
+    """Every customer under a prefix, with its partition; see `RedisStore.customers`. Raises UnavailableError."""
+    with answers():
+        async for key in redis.scan_iter(match=state_pattern(prefix), count=5000):
+            yield partition_and_customer(prefix, key)
 
 
 def _customer_args(write: CustomerWrite) -> list[Any]:
@@ -226,7 +252,7 @@ def read_binding(held: Mapping[bytes, bytes]) -> Binding:
 
 
 def check_bound(held: Mapping[bytes, bytes], binding: Iterable[tuple[str, str]]) -> None:
-    """Raises FatalError where a shard's hash was built for anything but `binding`."""
+    """Raises FatalError where a shard's hash was built for anything but `binding`: MovedOnError for the version."""
     for field, here in binding:
         found = held.get(field.encode(), b"").decode()
         if found != here:
@@ -236,33 +262,53 @@ def check_bound(held: Mapping[bytes, bytes], binding: Iterable[tuple[str, str]])
 def bound_elsewhere(field: str, found: str, here: str) -> FatalError:
     """The error of a store that was built for something else."""
     what = dict(_BOUND.values())[field]
+    if field == "bound:version":
+        return MovedOnError(
+            f"the store is on program version {found!r}, this worker has {here!r}: start it with the program file "
+            "of that version, or move the store with `kizuna program apply`"
+        )
     return FatalError(
         f"the store was built for {what} {found!r}, this worker has {here!r}: "
         "use the same, or another KIZUNA_REDIS_PREFIX"
     )
 
 
-def _shard_state(held: Mapping[bytes, bytes]) -> ShardState:
+def shard_state(held: Mapping[bytes, bytes]) -> ShardState:
+    """A shard's hash, read."""
     state = ShardState()
-    for raw, value in held.items():
-        field, _, topic = raw.decode().partition(":")
-        if field == "version":
-            state.version = int(value)
-        elif field == "outbox_last":
-            state.outbox_last = int(value)
-        elif field == "output":
-            state.output = int(value)
-        elif field == "offset":
-            state.offsets[topic] = int(value)
-        elif field == "newest":
-            state.newest[topic] = int(value)
-        elif field == "appended":
-            state.appended[topic] = int(value)
+    for raw, content in held.items():
+        field, _, part = raw.decode().partition(":")
+        value = content.decode()
+        if field in _NUMBERS:
+            setattr(state, field, int(value))
+        elif field in _BY_TOPIC:
+            getattr(state, _BY_TOPIC[field])[part] = int(value)
+        elif field == "held":
+            state.held = int(value) if value else None
+        elif field == "falls":
+            state.falls = falls_of(value)
+        elif field == "program":
+            if part == "before":
+                state.program_before = value
+            elif part == "at":
+                state.program_at = int(value)
+            elif part == "protect":
+                state.protect_until = int(value) if value else None
     return state
 
 
+#: Fields of a shard's hash that are numbers of a ShardState, and those of which there is one by input.
+_NUMBERS = frozenset(("version", "outbox_last", "output", "customers", "generation", "moved"))
+_BY_TOPIC = {"offset": "offsets", "newest": "newest", "appended": "appended"}
+
+
+def falls_of(text: str) -> dict[int, int]:
+    """Falls by minute, from `<minute>=<falls> …`."""
+    return {int(minute): int(falls) for minute, _, falls in (part.partition("=") for part in text.split())}
+
+
 @contextmanager
-def _answers() -> Iterator[None]:
+def answers() -> Iterator[None]:
     """Turns Redis's errors into what they mean for a shard."""
     try:
         yield

@@ -20,7 +20,14 @@ class ClockKind(StrEnum):
 
 
 #: A broker takes no session timeout under 6 s unless told otherwise.
-_LEAST = {"sweep_interval": 0.01, "outbox_bound": 1, "cache_customers": 1, "session_timeout": 6}
+_LEAST = {
+    "move_rate": 1,
+    "falls_limit": 0,
+    "sweep_interval": 0.01,
+    "outbox_bound": 1,
+    "cache_customers": 1,
+    "session_timeout": 6,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,10 @@ class Settings:
     outbox_bound: int = 20_000
     #: Seconds between two sweeps of a shard.
     sweep_interval: float = 0.5
+    #: Customers that one worker moves to a changed program in a second, beside its events.
+    move_rate: int = 2_000
+    #: Share of a shard's customers (0.05: 5 %) that may fall within an hour; beyond it publishing pauses. 0: no limit.
+    falls_limit: float = 0.0
     #: Seconds without a heartbeat after which Kafka gives a worker's partitions away.
     session_timeout: float = 10.0
 
@@ -109,5 +120,5 @@ def _convert(source: str, value: Any, kind: type) -> Any:
         if issubclass(kind, StrEnum):
             allowed = " or ".join(str(member) for member in kind)
         else:
-            allowed = {int: "a whole number", float: "a number of seconds"}.get(kind, "text")
+            allowed = {int: "a whole number", float: "a number"}.get(kind, "text")
         raise SettingsError(f"{source}: expected {allowed}, not {value!r}") from None

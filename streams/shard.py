@@ -4,20 +4,22 @@ The way of an event: `Intake.read` → `_customers` → the fold → `Store.comm
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from loyalty.customer import Customer
-from loyalty.fold import Fold
 from loyalty.packing import Packing
+from loyalty.rules import Moved, Previous, Rules
 from loyalty.views import Change
-from schemas.program import Program
+from schemas.program import Program, ProgramError, parse_program
 from schemas.rejection import Reason
+from streams.breaker import Breaker, fallen
 from streams.intake import Event, Intake
 from streams.metrics import Metrics
-from streams.outbox import Entry, Outbox, change_entry, encode, watermarks
+from streams.outbox import NOTHING, Entry, Outbox, change_entry, decode, encode, watermarks
 from streams.protocols import (
     COMMANDS,
     PURCHASES,
@@ -25,11 +27,14 @@ from streams.protocols import (
     Batch,
     Commit,
     CustomerWrite,
+    FatalError,
     RefusedError,
     ShardState,
     Store,
     Writer,
 )
+
+log = logging.getLogger(__name__)
 
 #: How many due customers one sweep takes into the lane at a time.
 _SWEEP_CUSTOMERS = 500
@@ -42,13 +47,27 @@ _UNKNOWN = -1
 
 
 class Domain:
-    """What all shards share: the program and what is built from it."""
+    """What all shards share: the program, how its records are read, and which share of a shard's customers may fall
+    within an hour (0: any)."""
 
-    def __init__(self, program: Program, intake: Intake) -> None:
+    def __init__(self, program: Program, intake: Intake, falls_limit: float = 0.0) -> None:
         self.program = program
         self.intake = intake
-        self.fold = Fold(program)
-        self.packing = Packing(program)
+        self.falls_limit = falls_limit
+
+
+def rules_of(program: Program, state: ShardState, moved: Moved | None = None) -> Rules:
+    """The rules that hold for a shard: with those before, while its customers are moved.
+
+    Raises FatalError where the file of the program before cannot be read.
+    """
+    if not state.is_moving:
+        return Rules(program, state.generation)
+    try:
+        before = parse_program(state.program_before)
+    except ProgramError as error:
+        raise FatalError(f"the program before, as the store holds it, cannot be read: {error}") from error
+    return Rules(program, state.generation, Previous(before, state.program_at, state.protect_until), moved)
 
 
 class Shard:
@@ -78,7 +97,16 @@ class Shard:
         self._store = store
         self._domain = domain
         self._metrics = metrics
+        self._rules = rules_of(domain.program, state, self._was_moved)
+        self._packing = Packing(self._rules)
+        self._breaker = Breaker(domain.falls_limit, state.falls)
+        #: Who was moved to the program since the last commit: from which tier to which.
+        self._moves: dict[str, tuple[str, str]] = {}
+        #: Customers in the cache of whom the store knows nothing.
+        self._unknown: set[str] = set()
         self._lane = asyncio.Lock()
+        #: Commands wait for purchases before they enter the lane: one batch of them at a time.
+        self.commands = asyncio.Lock()
         self._broken = False
         self._closed = False
         # Decoded customers, least recently used first. What is in here has been committed, or the shard is lost.
@@ -86,12 +114,13 @@ class Shard:
         self._cache_limit = cache_customers
         # The instant that stands in the store's `due`, for the customers of the cache.
         self._due: dict[str, int | None] = {}
-        fold = domain.fold
+        rules = self._rules
         self._apply: dict[str, Callable[[Customer, Any, int | None], Sequence[Change] | None]] = {
-            PURCHASES: fold.apply,
-            TOUCHPOINTS: lambda customer, event, newest: () if fold.touch(customer, event, newest) else None,
-            COMMANDS: _no_command,
+            PURCHASES: rules.apply,
+            TOUCHPOINTS: lambda customer, event, newest: () if rules.touch(customer, event, newest) else None,
+            COMMANDS: rules.command,
         }
+        metrics.paused.labels(partition).set(state.held is not None)
 
     async def process(self, batch: Batch) -> None:
         """Fold one batch and commit it, with all it changes, as one."""
@@ -136,20 +165,40 @@ class Shard:
         shard is: `until` may lie before it. Both are epoch milliseconds.
         """
         overdue = True
-        while overdue and self.outbox.has_room:
+        while overdue:
             async with self._in_lane():
-                ids, first = await self._store.due(
-                    self.partition, self._token, self.state.version, until, _SWEEP_CUSTOMERS
-                )
-                self._metrics.overdue(self.partition, 0 if first is None else clock - first)
-                overdue = bool(ids)
+                limit = _SWEEP_CUSTOMERS if self.outbox.has_room else 0
+                due = await self._store.due(self.partition, self._token, self.state.version, until, limit)
+                self._metrics.overdue(self.partition, 0 if due.first is None else clock - due.first)
+                if due.decision:
+                    await self._carry_out(due.decision)
+                overdue = bool(due.customers)
                 if overdue:
-                    customers = await self._customers(ids)
+                    customers = await self._customers(due.customers)
                     changes: list[Change] = []
                     for customer in customers.values():
-                        changes += self._domain.fold.advance(customer, until)
+                        changes += self._rules.advance(customer, until)
                     await self._commit(Commit(), customers, changes, [])
-                    self._metrics.swept(changes)
+                    self._metrics.decided(changes)
+
+    async def move(self, clock: int, limit: int) -> int:
+        """Move up to `limit` customers to the present program, if its instant has come; how many were looked at.
+
+        `clock` is the time up to which all has been read.
+        """
+        if not self.state.is_moving or clock < self.state.program_at or not self.outbox.has_room:
+            return 0
+        async with self._in_lane():
+            ids = await self._store.unmoved(self.partition, self._token, limit)
+            if ids:
+                customers = await self._customers(ids)
+                unmoved = {i: c for i, c in customers.items() if not self._rules.is_moved(c)}
+                changes: list[Change] = []
+                for customer in unmoved.values():
+                    changes += self._rules.move(customer)
+                await self._commit(Commit(moved=ids), unmoved, changes, [])
+                self._metrics.decided(changes)
+        return len(ids)
 
     async def publish(self) -> None:
         """Publish what is in the outbox, for as long as the shard is held."""
@@ -195,44 +244,49 @@ class Shard:
                 missing.append(customer_id)
             else:
                 cache[customer_id] = held[customer_id] = customer
-        for customer_id, customer in zip(
-            missing, await self._store.load(self.partition, missing), strict=True
-        ):
+        loaded = await self._store.load(self.partition, missing, self._packing)
+        for customer_id, customer in zip(missing, loaded, strict=True):
             cache[customer_id] = held[customer_id] = customer
             self._due[customer_id] = _UNKNOWN
+            if customer.is_blank:
+                self._unknown.add(customer_id)
         return held
 
     async def _commit(
         self, commit: Commit, touched: Mapping[str, Customer], changes: Sequence[Change], entries: list[Entry]
     ) -> None:
-        state, fold, pack = self.state, self._domain.fold, self._domain.packing.pack
+        state, rules, pack = self.state, self._rules, self._packing.pack
         started = time.perf_counter()
         offsets = state.offsets if commit.topic is None else state.offsets | {commit.topic: commit.end}
         if changes:
             read_up_to = watermarks(offsets)
             entries += (
-                change_entry(fold.change_body(change), self.partition, read_up_to) for change in changes
+                change_entry(rules.change_body(change), change.beneath, self.partition, read_up_to)
+                for change in changes
             )
         # Touchpoints change neither what time brings nor, but for a newcomer, what the readable hash says.
         moved = commit.topic != TOUCHPOINTS
         newest = dict(state.newest)
         if commit.topic is not None and commit.newest is not None:
             newest[commit.topic] = commit.newest
-        horizons = newest.get(PURCHASES), newest.get(TOUCHPOINTS)
+        horizons = newest.get(PURCHASES), newest.get(TOUCHPOINTS), newest.get(COMMANDS)
         due: dict[str, int | None] = {}
         for customer_id, customer in touched.items():
             before = self._due[customer_id]
-            due[customer_id] = instant = fold.next_due(customer)
+            due[customer_id] = instant = rules.next_due(customer)
             commit.customers.append(
                 CustomerWrite(
                     customer_id,
                     pack(customer, *horizons),
-                    fold.readable(customer) if moved or before == _UNKNOWN else None,
+                    rules.readable(customer) if moved or before == _UNKNOWN else None,
                     instant,
                     instant != before,
                 )
             )
         commit.outbox = [encode(entry) for entry in entries]
+        born = self._unknown & touched.keys() if self._unknown else ()
+        self._add_up(commit, len(born))
+        self._count_falls(commit, changes, len(born))
         packed = time.perf_counter()
         await self._store.commit(self.partition, self._token, state.version, commit)
         self._metrics.committed(packed - started, time.perf_counter() - packed)
@@ -240,9 +294,66 @@ class Shard:
         state.offsets, state.newest = offsets, newest
         if commit.topic is not None and commit.appended is not None:
             state.appended[commit.topic] = commit.appended
+        state.customers += len(born)
+        self._unknown.difference_update(born)
         self._due |= due
+        self._metrics.moves.inc(len(self._moves))
+        self._moves.clear()
+        for number, entry in commit.replaced.items():
+            self.outbox.replace(number, decode(entry))
+        if (held := commit.fields.get("held")) is not None:
+            self._hold(int(held) if held != "" else None)
         self.outbox.add(entries)
         self._evict()
+
+    def _was_moved(self, customer_id: str, before: str, after: str) -> None:
+        self._moves[customer_id] = before, after
+
+    def _add_up(self, commit: Commit, born: int) -> None:
+        """What the commit adds to the shard's counts."""
+        if born:
+            commit.added["customers"] = born
+        for customer_id, (before, after) in self._moves.items():
+            field = move_field(self.state.generation, before, after)
+            commit.added[field] = commit.added.get(field, 0) + 1
+            if customer_id not in commit.moved:
+                commit.moved.append(customer_id)
+
+    # -- the circuit breaker ---------------------------------------------------------------------------------------
+
+    def _count_falls(self, commit: Commit, changes: Sequence[Change], born: int) -> None:
+        """Note the falls of a commit with it, and pause publishing before it where they are too many."""
+        if not self._breaker.is_on or not any(change.direction == "downgrade" for change in changes):
+            return
+        commit.fields["falls"] = self._breaker.count(changes)
+        if self.state.held is None and self._breaker.trips(self.state.customers + born):
+            commit.fields["held"] = self.outbox.last
+
+    def _hold(self, behind: int | None) -> None:
+        self.state.held = behind
+        self.outbox.hold(behind)
+        self._metrics.paused.labels(self.partition).set(behind is not None)
+        if behind is not None:
+            log.error(
+                "shard %d: more than the allowed share of its customers fell within an hour: publishing is paused "
+                "until `kizuna outbox release` or `kizuna outbox drop`",
+                self.partition,
+            )
+
+    async def _carry_out(self, decision: str) -> None:
+        """Publish again; where the falls are to be dropped, withdraw first what is held of those who fell."""
+        commit = Commit(fields={"decision": "", "held": "", "falls": self._breaker.forget()})
+        customers: dict[str, Customer] = {}
+        changes: list[Change] = []
+        word, _, until = decision.partition(" ")
+        if self.state.held is not None and word == "drop":
+            withdrawn = fallen(self.outbox.behind(self.state.held))
+            customers = await self._customers(withdrawn)
+            for customer_id, held in withdrawn.items():
+                changes += self._rules.withdraw(customers[customer_id], held.tier, held.tier_seq, int(until))
+                commit.replaced |= dict.fromkeys(held.numbers, encode(NOTHING))
+        await self._commit(commit, customers, changes, [])
+        self._metrics.decided(changes)
 
     def _evict(self) -> None:
         cache = self._cache
@@ -255,5 +366,6 @@ class Shard:
         return self._domain.intake.dead_letter(topic, self.partition, record, Reason.TOO_LATE, detail)
 
 
-def _no_command(customer: Customer, event: Any, newest: int | None) -> None:
-    raise AssertionError("no command is valid yet, so none comes this far")
+def move_field(generation: int, before: str, after: str) -> str:
+    """The field of a shard's hash that counts who was moved to a generation, from tier to tier."""
+    return f"moves:{generation}:{before}\x1f{after}"

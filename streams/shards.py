@@ -1,30 +1,28 @@
-"""The shards this worker holds: taking them over, losing them, sweeping them."""
+"""The shards this worker holds: taking them over, handing them what was read, losing them."""
 
 import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import chain, repeat
 from typing import Protocol
 
 from streams.metrics import Metrics
 from streams.outbox import Outbox
 from streams.protocols import (
+    COMMANDS,
     INPUTS,
     PURCHASES,
     Batch,
-    Clock,
     FatalError,
     Log,
     RefusedError,
     ShardLostError,
-    ShardState,
     Store,
-    UnavailableError,
     Writer,
 )
-from streams.settings import ClockKind, Settings
+from streams.settings import Settings
 from streams.shard import Domain, Shard
 
 log = logging.getLogger(__name__)
@@ -64,7 +62,6 @@ class Shards:
         domain: Domain,
         store: Store,
         log: Log,
-        clock: Clock,
         metrics: Metrics,
         fail: Callable[[BaseException], Awaitable[None]],
     ) -> None:
@@ -72,13 +69,14 @@ class Shards:
         self._domain = domain
         self._store = store
         self._log = log
-        self._clock = clock
         self._metrics = metrics
         self.fail = fail
         self._held: dict[int, Shard] = {}
         self._moving = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        #: Set whenever a batch was committed, or shards went.
+        self._progress = asyncio.Event()
         self._lost = asyncio.Event()
         self._in_hand: dict[tuple[str, int], int] = {}
         #: Where the inputs stood when the worker closed: the group is told at the very end.
@@ -96,6 +94,15 @@ class Shards:
     async def take_over(self, reader: Reader) -> None:
         """Become the owner of every shard whose inputs are all assigned here; tries until it is done or cancelled."""
         await self._persist(self._take_over, reader)
+
+    async def take_over_once(self, reader: Reader) -> None:
+        """As `take_over`, and raises what it raises."""
+        async with self._moving:
+            await self._take_over(reader)
+
+    async def until_lost(self) -> None:
+        """Wait until a shard is lost."""
+        await self._lost.wait()
 
     async def recover(self, reader: Reader) -> None:
         """For ever: when a shard is lost, take all over again, as soon as the group still counts this worker in."""
@@ -200,7 +207,7 @@ class Shards:
         token = secrets.token_hex(8)
         start = {topic: begin[topic, partition] for topic in INPUTS}
         state, pending = await self._store.take_over(partition, token, start, await writer.published())
-        outbox = Outbox(state.outbox_last, pending, self._settings.outbox_bound)
+        outbox = Outbox(state.outbox_last, pending, self._settings.outbox_bound, state.held)
         return Shard(
             partition,
             token,
@@ -222,13 +229,15 @@ class Shards:
         self._in_hand = {}
         self._metrics.shards.set(0)
         self._changed.set()
+        self._progress.set()
 
     async def drop(self) -> None:
         """The group takes the partitions away."""
         async with self._moving:
             self._drop_all()
 
-    def _lose(self, shard: Shard, error: ShardLostError) -> None:
+    def lose(self, shard: Shard, error: ShardLostError) -> None:
+        """A shard was refused, or nobody knows what became of a write: it is taken over again."""
         if self._held.get(shard.partition) is shard:
             log.warning("shard %d is lost and will be taken over again: %s", shard.partition, error)
             self._metrics.shards_lost.labels(
@@ -256,13 +265,35 @@ class Shards:
 
     async def _process(self, shard: Shard, batch: Batch, done: Callable[[], object]) -> None:
         try:
-            await shard.process(batch)
+            if batch.topic == COMMANDS:
+                async with shard.commands:
+                    await self._after_purchases(shard, batch)
+                    await shard.process(batch)
+            else:
+                await shard.process(batch)
         except ShardLostError as error:
-            self._lose(shard, error)
+            self.lose(shard, error)
             return
         if self._held.get(shard.partition) is shard:
             self._in_hand[batch.topic, batch.partition] -= 1
+            self._progress.set()
             done()
+
+    async def _after_purchases(self, shard: Shard, batch: Batch) -> None:
+        """Wait until the purchases that were appended before some commands are committed.
+
+        A command moves its customer's time: a purchase that is only unread must not come too late for that.
+        """
+        if not batch.records:
+            return
+        appended = batch.records[-1].timestamp
+        ends = await self._log.ends([shard.partition])
+        end, state = ends[PURCHASES, shard.partition], shard.state
+        while self._held.get(shard.partition) is shard:
+            if state.offsets[PURCHASES] >= end or state.appended.get(PURCHASES, -1) > appended:
+                return
+            self._progress.clear()
+            await self._progress.wait()
 
     def watermark(self, topic: str, partition: int) -> int | None:
         """Up to where the input is committed, None where the shard is not here."""
@@ -303,57 +334,7 @@ class Shards:
         try:
             await shard.publish()
         except ShardLostError as error:
-            self._lose(shard, error)
-
-    # -- time ------------------------------------------------------------------------------------------------------
-
-    async def sweep(self) -> None:
-        """Once over all shards: let fall due what time alone brings, as far as the clock allows."""
-        held = list(self._held.values())
-        if not held:
-            return
-        try:
-            # The clock first: what is appended after it was asked cannot have been unread at that time.
-            now = await self._clock.now()
-            ends = await self._log.ends(shard.partition for shard in held)
-        except UnavailableError as error:
-            log.warning("no sweep: %s", error)
-            return
-        self._measure(held, now, ends)
-        await asyncio.gather(*(self._sweep(shard, now, ends) for shard in held))
-
-    async def _sweep(self, shard: Shard, now: int, ends: Mapping[tuple[str, int], int]) -> None:
-        until = self._until(shard, now, ends)
-        clock = now if self._settings.clock is ClockKind.WALL else until
-        try:
-            # Without a time to go to, the sweep still asks whether the shard is ours.
-            await shard.sweep(
-                0 if until is None else until - self._domain.program.allowed_lateness, clock or 0
-            )
-        except ShardLostError as error:
-            self._lose(shard, error)
-
-    def _until(self, shard: Shard, now: int, ends: Mapping[tuple[str, int], int]) -> int | None:
-        """The shard's clock (contract, section 3), None where it has none yet."""
-        state = shard.state
-        if self._settings.clock is ClockKind.EVENT:
-            return state.newest.get(PURCHASES)
-        unread = [topic for topic in INPUTS if state.offsets[topic] < ends[topic, shard.partition]]
-        if any(topic not in state.appended for topic in unread):
-            return None
-        return min([now, *(state.appended[topic] for topic in unread)])
-
-    def _measure(self, held: Iterable[Shard], now: int, ends: Mapping[tuple[str, int], int]) -> None:
-        for shard in held:
-            self._metrics.outbox_entries.labels(shard.partition).set(len(shard.outbox))
-            for topic in INPUTS:
-                state: ShardState = shard.state
-                unread = max(0, ends[topic, shard.partition] - state.offsets[topic])
-                behind = now - state.appended[topic] if unread and topic in state.appended else 0
-                self._metrics.lag_records.labels(topic, shard.partition).set(unread)
-                self._metrics.lag_seconds.labels(topic, shard.partition).set(max(0, behind) / 1000)
-                if topic in state.newest:
-                    self._metrics.watermark.labels(topic, shard.partition).set(state.newest[topic] / 1000)
+            self.lose(shard, error)
 
     async def close(self) -> None:
         """The worker ends: wait for what is in the lanes, then leave the writers."""
@@ -362,6 +343,7 @@ class Shards:
             shards = list(self._held.values())
             self._held = {}
             self._changed.set()
+            self._progress.set()
             tasks = [task for task in self._tasks if task is not asyncio.current_task()]
             if tasks:
                 await asyncio.wait(tasks, timeout=max(0.1, deadline - time.monotonic()))

@@ -104,6 +104,15 @@ def describe(admin: KafkaAdminClient, settings: Settings) -> Cluster:
     return cluster
 
 
+def members(admin: KafkaAdminClient, group: str) -> int:
+    """How many members a consumer group has. Raises FatalError where no broker answers."""
+    try:
+        described = admin.describe_groups([group])
+    except (KafkaError, OSError) as error:
+        raise FatalError(f"cannot ask for the members of group {group}: {said(error)}") from error
+    return sum(len(found["members"]) for found in described.values())
+
+
 def create(
     admin: KafkaAdminClient, settings: Settings, partitions: int, replication: int, retention_ms: int
 ) -> list[str]:

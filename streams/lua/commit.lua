@@ -1,9 +1,11 @@
 -- One batch or one sweep, whole: Redis does not roll a script back, so everything is checked before the first write.
--- KEYS: shard, due, outbox, then by customer: state, pages, readable
+-- KEYS: shard, due, outbox, unmoved, then by customer: state, pages, readable
 -- ARGV: token, version, input ('' for a sweep), start, the shard's fields (count, then field and value),
---       outbox entries (count, then each), then by customer: id, head, due ('' never, '=' unchanged),
+--       what to add to its fields (count, then field and number), outbox entries (count, then each),
+--       entries that become others (count, then number and entry), customers that are moved (count, then each),
+--       then by customer: id, head, due ('' never, '=' unchanged),
 --       readable (count, then field and value), pages (count, then number and bytes), dropped pages (count, then numbers)
-local shard, due, outbox = KEYS[1], KEYS[2], KEYS[3]
+local shard, due, outbox, unmoved = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local refusal = refused(shard, ARGV[1], ARGV[2])
 if refusal then
   return refusal
@@ -30,15 +32,25 @@ local function count()
   at = at + 1
   return tonumber(ARGV[at - 1])
 end
+local function each_pair(call)
+  for _ = 1, count() / 2 do
+    call(ARGV[at], ARGV[at + 1])
+    at = at + 2
+  end
+end
 
 redis.call('HINCRBY', shard, 'version', 1)
 take('HSET', shard, count())
+each_pair(function(field, number) redis.call('HINCRBY', shard, field, number) end)
+local gone = redis.call('HGET', shard, 'outbox_last') - redis.call('LLEN', outbox)
 local entries = count()
 if entries > 0 then
   take('RPUSH', outbox, entries)
   redis.call('HINCRBY', shard, 'outbox_last', entries)
 end
-for k = 4, #KEYS, 3 do
+each_pair(function(number, entry) redis.call('LSET', outbox, number - gone - 1, entry) end)
+take('SREM', unmoved, count())
+for k = 5, #KEYS, 3 do
   local id, head, instant = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   at = at + 3
   redis.call('SET', KEYS[k], head)

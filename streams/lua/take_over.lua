@@ -1,10 +1,10 @@
 -- A new owner. A shard that was never begun is begun; one that was begun for anything else is refused, and so is an
 -- empty one under a group that has published before: all would be read and published again.
 -- KEYS: shard, outbox
--- ARGV: token, number of the last published outbox entry,
+-- ARGV: token, number of the last published outbox entry, the program's file,
 --       binding (count, then field and value), where a new shard begins (count, then field and value)
 local shard, outbox = KEYS[1], KEYS[2]
-local at = 3
+local at = 4
 local function pairs_of()
   local count = tonumber(ARGV[at])
   local first = at + 1
@@ -29,7 +29,7 @@ else
   first, last = pairs_of()
   redis.call('HSET', shard, unpack(ARGV, first, last))
 end
-redis.call('HSET', shard, 'owner', ARGV[1])
+redis.call('HSET', shard, 'owner', ARGV[1], 'program:text', ARGV[3])
 
 -- What was published is not published again. Where more was published than this store ever numbered, it has lost
 -- its last writes: numbering goes on above.

@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,11 +120,10 @@ def kizuna(stack: LocalStack, offline: Cli) -> Cli:
     return found
 
 
-@pytest.fixture(scope="session")
-def worker(kizuna: Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A worker that holds every shard."""
+@contextmanager
+def working(kizuna: Cli, log: Path) -> Iterator[int]:
+    """A worker that holds every shard; gives the port of its pages."""
     port = free_port()
-    log = tmp_path_factory.mktemp("worker") / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [KIZUNA, "worker", "--web-port", str(port)], env=kizuna.env, stdout=output, stderr=output
@@ -139,10 +139,22 @@ def worker(kizuna: Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
         try:
             wait_until(ready, 60)
-            yield
+            yield port
         finally:
             process.terminate()
             process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def worker_port(kizuna: Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Where the pages are of a worker that holds every shard."""
+    with working(kizuna, tmp_path_factory.mktemp("worker") / "log") as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def worker(worker_port: int) -> None:
+    """A worker that holds every shard."""
 
 
 @pytest.fixture

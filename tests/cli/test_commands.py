@@ -59,11 +59,15 @@ COMMANDS = (
     ("local", "up"),
     ("topics", "create"),
     ("program", "check"),
+    ("program", "apply"),
     ("worker",),
     ("publish",),
     ("tail",),
     ("customer",),
     ("state", "dump"),
+    ("outbox", "show"),
+    ("outbox", "release"),
+    ("outbox", "drop"),
     ("dead-letters", "list"),
     ("dead-letters", "replay"),
 )
@@ -74,6 +78,14 @@ def test_every_command_has_help(offline: Cli, command: tuple[str, ...]) -> None:
     printed = offline(*command, "--help").ok
     assert printed.startswith(f"Usage: kizuna {' '.join(command)}".rstrip())
     assert command[:1] in {("worker",), ("local",), ()} or "--json" in printed
+
+
+@pytest.mark.parametrize("command", ["why", "override"])
+def test_the_commands_about_one_customer_have_help(offline: Cli, command: str) -> None:
+    printed = offline("customer", "900", command, "--help").ok
+    assert printed.startswith(f"Usage: kizuna customer ID {command} [OPTIONS]")
+    assert "--json" in printed
+    assert offline("customer", command, "--help").ok == printed
 
 
 def test_the_first_help_shows_every_command_and_the_first_steps(offline: Cli) -> None:
@@ -89,6 +101,18 @@ def test_the_first_help_shows_every_command_and_the_first_steps(offline: Cli) ->
         ("nope",),
         ("customer",),
         ("customer", "900", "--as-of", "yesterday"),
+        ("customer", "900", "nope"),
+        ("customer", "900", "why", "why"),
+        ("customer", "900", "override", "pin", "--reason", "x"),
+        ("customer", "900", "override", "pin", "gold", "--reason", "x"),
+        ("customer", "900", "override", "clear", "gold", "--reason", "x"),
+        ("customer", "900", "override", "pin", "gold", "--until", "30d"),
+        ("customer", "900", "override", "pin", "gold", "--until", "soon", "--reason", "x"),
+        ("program", "apply"),
+        ("program", "apply", "program.toml", "--protect-until", "30d"),
+        ("outbox", "drop"),
+        ("outbox", "drop", "--keep-until", "2020-01-01T00:00:00Z", "--clock", "wall"),
+        ("outbox", "release", "--partition", "all"),
         ("publish", "-", "--topic", "tier-changes"),
         ("tail", "nope"),
         ("tail", "purchases", "--limit", "0"),
@@ -114,6 +138,7 @@ def test_without_kafka_every_command_says_so_within_seconds(offline: Cli) -> Non
         ("tail", "tier-changes"),
         ("dead-letters", "list"),
         ("dead-letters", "replay", "--all"),
+        ("customer", "900", "override", "clear", "--reason", "x", "--program", str(GROCERY)),
     )
     began = time.monotonic()
     for process in [offline.start(*command) for command in commands]:
@@ -123,11 +148,22 @@ def test_without_kafka_every_command_says_so_within_seconds(offline: Cli) -> Non
     assert time.monotonic() - began < 15
 
 
-@pytest.mark.parametrize("command", [("customer", "900"), ("state", "dump")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [("customer", "900"), ("customer", "900", "why"), ("state", "dump"), ("outbox", "show")],
+    ids=" ".join,
+)
 def test_without_redis_it_says_so(offline: Cli, command: tuple[str, ...]) -> None:
     url = offline.env["KIZUNA_REDIS_URL"].replace("//", "//user:secret@")
-    error = offline(*command, "--program", GROCERY, "--redis-url", url).error
+    error = offline(*command, "--redis-url", url, KIZUNA_PROGRAM=str(GROCERY)).error
     assert error.startswith("no Redis answers at redis://user:***@")
+    assert "secret" not in error
+
+
+def test_without_redis_no_program_is_applied(offline: Cli) -> None:
+    url = offline.env["KIZUNA_REDIS_URL"].replace("//", "//user:secret@")
+    error = offline("program", "apply", GROCERY, "--redis-url", url).error
+    assert "Redis" in error
     assert "secret" not in error
 
 
@@ -152,10 +188,46 @@ def test_program_check_prints_what_the_file_means(offline: Cli) -> None:
         "min_monetary": None,
         "min_frequency": None,
         "max_recency": None,
+        "retain_monetary": None,
+        "retain_frequency": None,
+        "grace_period": "0s",
+        "downgrade": "requalify",
+        "refund_policy": "reverse",
+        "benefits": [],
     }
+    assert printed["protect_until"] is None
     text = offline("program", "check", GROCERY).ok
     assert printed["version"] in text
     assert "silver: at least 200.00 USD, at least 5 orders" in text
+    assert "to stay" not in text
+
+
+def test_program_check_prints_what_it_takes_to_stay(offline: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "program.toml"
+    file.write_text(
+        GROCERY.read_text()
+        .replace('max_future = "5m"', 'max_future = "5m"\nprotect_until = 2027-01-01T00:00:00Z')
+        .replace(
+            "min_frequency = 5\n",
+            'min_frequency = 5\nretain_monetary = "150.00"\nretain_frequency = 0\ngrace_period = "14d"\n'
+            'benefits = ["free delivery"]\n',
+        )
+        .replace(
+            'max_recency = "60d"', 'max_recency = "60d"\ndowngrade = "one_down"\nrefund_policy = "grace"'
+        )
+    )
+    printed = json.loads(offline("program", "check", file, "--json").ok)
+    assert printed["protect_until"] == "2027-01-01T00:00:00.000Z"
+    _, silver, gold = printed["tiers"]
+    assert (silver["retain_monetary"], silver["retain_frequency"]) == ("150.00", None)
+    assert (silver["grace_period"], silver["benefits"]) == ("14d", ["free delivery"])
+    assert (gold["retain_monetary"], gold["retain_frequency"]) == ("800.00", 15)
+    assert (gold["downgrade"], gold["refund_policy"]) == ("one_down", "grace")
+    lines = [line.strip() for line in offline("program", "check", file).ok.splitlines()]
+    assert "to stay: at least 150.00 USD" in lines
+    assert "who no longer qualifies: 14d of grace" in lines
+    assert "gives: free delivery" in lines
+    assert "who no longer qualifies: then down one tier, refunds are given grace, too" in lines
 
 
 def test_program_check_names_the_key_that_is_wrong(offline: Cli, tmp_path: Path) -> None:

@@ -52,6 +52,9 @@ frequency = [2, 5, 10, 20]
 monetary = ["50", "200", "500", "1500"]
 """
 
+#: The topic of every type of event; other types are purchases or refunds.
+TOPICS = {"touchpoint": "touchpoints", "override": "customer-commands"}
+
 _numbers = itertools.count(1)
 
 
@@ -102,6 +105,23 @@ def touchpoint(customer: str, number: object, channel: str, direction: str, at: 
         "channel": channel,
         "direction": direction,
     }
+
+
+def override(
+    customer: str, number: object, mode: str, tier: str, at: int, until: int, **other: Any
+) -> dict[str, Any]:
+    """A command by hand; `clear` takes no tier and no end, and ignores them."""
+    return {
+        "event_id": f"c{number}",
+        "type": "override",
+        "customer_id": customer,
+        "occurred_at": text_of(at),
+        "mode": mode,
+        "tier": tier,
+        "until": text_of(until),
+        "actor": "anna",
+        "reason": "complaint 4711",
+    } | other
 
 
 class Read(NamedTuple):
@@ -183,6 +203,7 @@ class Space:
         ledger: str = "2000d",
         silver: str = "100.00",
         topics: bool = True,
+        program: str | None = None,
     ) -> None:
         self.name = f"e2e{next(_numbers)}"
         self.directory = directory / self.name
@@ -190,7 +211,7 @@ class Space:
         self.stack = stack
         self.partitions = partitions
         self.program_file = self.directory / "program.toml"
-        self.program_file.write_text(PROGRAM.format(window=window, ledger=ledger, silver=silver))
+        self.program_file.write_text(program or PROGRAM.format(window=window, ledger=ledger, silver=silver))
         self.settings = Settings(
             brokers=stack.brokers,
             redis_url=stack.redis_url,
@@ -244,6 +265,12 @@ class Space:
             for name in Settings.__dataclass_fields__
         }
         return kept | settings | {"TMPDIR": str(self.directory)} | {k: str(v) for k, v in other.items()}
+
+    def write_program(self, text: str, name: str = "next.toml") -> Path:
+        """Another program file; commands and workers take it by KIZUNA_PROGRAM."""
+        file = self.directory / name
+        file.write_text(text)
+        return file
 
     def launch(self, **env: Any) -> Worker:
         """A worker that may not be ready yet."""
@@ -299,7 +326,7 @@ class Space:
         """Each to its topic, keyed, in the order given; returns when all are acknowledged."""
         futures = [
             self.send(
-                "touchpoints" if event["type"] == "touchpoint" else "purchases",
+                TOPICS.get(event["type"], "purchases"),
                 json.dumps(event).encode(),
                 event["customer_id"].encode(),
             )
@@ -424,6 +451,12 @@ class Space:
             return self.all_is_read()
 
         wait_until(check, 60, "all read and published")
+
+    def why(self, customer: str, **env: Any) -> dict[str, Any]:
+        """`kizuna customer ID why --json`."""
+        done = self.kizuna("customer", customer, "why", "--json", **env)
+        assert done.returncode == 0, done.stderr.decode()
+        return json.loads(done.stdout)
 
     def dump(self, as_of: int | str) -> list[bytes]:
         """The lines of `kizuna state dump`."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from loyalty import Fold, new_customer
+from loyalty import Rules
 from loyalty.contacts import local_day
 from schemas.tier_change import ContactCounts
 from schemas.times import parse_rfc3339
@@ -35,8 +35,8 @@ JUMPS = {
 
 
 def counted(zone: str, days: int, touches: list[int], at: int) -> int:
-    fold = Fold(program(timezone=zone, contact_days=days))
-    customer = new_customer("900")
+    fold = Rules(program(timezone=zone, contact_days=days))
+    customer = fold.new_customer("900")
     for number, time in enumerate(touches):
         assert fold.touch(customer, touch(time, event_id=str(number)), None)
     counts = fold.view(customer, at).contacts.get("email")
@@ -80,8 +80,8 @@ def test_the_day_of_the_change_counts_whole_and_the_one_before_the_window_not_at
 
 
 def test_a_change_counts_what_was_read_up_to_its_own_instant() -> None:
-    fold = Fold(program(contact_days=1, timezone="Asia/Tokyo"))
-    customer = new_customer("900")
+    fold = Rules(program(contact_days=1, timezone="Asia/Tokyo"))
+    customer = fold.new_customer("900")
     midnight = parse_rfc3339("2017-04-03T00:00:00+09:00")
     for number, at in enumerate([midnight + 10 * DAY, midnight - 1, midnight, midnight + 5, midnight + 6]):
         fold.touch(customer, touch(at, event_id=str(number)), None)
@@ -91,7 +91,7 @@ def test_a_change_counts_what_was_read_up_to_its_own_instant() -> None:
             None,
         ]
     assert change is None
-    fold = Fold(
+    fold = Rules(
         program(contact_days=1, timezone="Asia/Tokyo", tiers=program().tiers[:1] + program().tiers[1:2])
     )
     changes = [fold.apply(customer, purchase(midnight + 5, str(n), 100_00), None) for n in range(5, 9)]
@@ -100,8 +100,8 @@ def test_a_change_counts_what_was_read_up_to_its_own_instant() -> None:
 
 
 def test_further_channels_than_32_count_as_other() -> None:
-    fold = Fold(program())
-    customer = new_customer("900")
+    fold = Rules(program())
+    customer = fold.new_customer("900")
     for number in range(40):
         fold.touch(customer, touch(DAY, f"c{number:02}", event_id=str(number)), None)
     fold.touch(customer, touch(DAY, "c31", event_id="again"), None)
@@ -115,8 +115,8 @@ def test_further_channels_than_32_count_as_other() -> None:
 
 
 def test_other_by_name_is_a_channel_like_any_while_there_is_room() -> None:
-    fold = Fold(program())
-    customer = new_customer("900")
+    fold = Rules(program())
+    customer = fold.new_customer("900")
     for number, channel in enumerate(["other", *(f"c{n}" for n in range(31)), "one", "two"]):
         fold.touch(customer, touch(DAY, channel, event_id=str(number)), None)
     assert fold.view(customer, DAY).contacts["other"].inbound == 3

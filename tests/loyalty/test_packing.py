@@ -10,10 +10,9 @@ import pytest
 
 from loyalty import (
     Customer,
-    Fold,
     PackedStateError,
     Packing,
-    new_customer,
+    Rules,
     page_numbers,
     pages_of,
 )
@@ -22,11 +21,12 @@ from tests.loyalty.worlds import DAY, Shard, content, program, purchase, refund,
 
 T0 = 1_491_134_006_000
 PROGRAM = program()
-PACKING = Packing(PROGRAM)
+RULES = Rules(PROGRAM)
+PACKING = Packing(RULES)
 
 
 def test_a_new_customer_survives_the_round_trip() -> None:
-    packed = PACKING.pack(new_customer("900"), None, None)
+    packed = PACKING.pack(RULES.new_customer("900"), None, None)
     assert (packed.written, packed.dropped, pages_of(packed.head)) == ({}, [], 0)
     assert PACKING.pack(PACKING.unpack("900", packed.head, {}), None, None) == packed
     assert PACKING.pack(PACKING.unpack("900", None, {}), None, None) == packed
@@ -147,18 +147,31 @@ def test_sums_beyond_64_bits_survive() -> None:
 
 
 def test_state_of_another_format_version_is_refused() -> None:
-    head = PACKING.pack(new_customer("900"), None, None).head
-    with pytest.raises(PackedStateError, match="format version 2, and this worker reads 1"):
-        PACKING.unpack("900", b"\x02" + head[1:], {})
+    head = PACKING.pack(RULES.new_customer("900"), None, None).head
+    with pytest.raises(PackedStateError, match="format version 3, and this worker reads up to 2"):
+        PACKING.unpack("900", b"\x03" + head[1:], {})
     with pytest.raises(PackedStateError, match="format version none"):
         pages_of(b"")
+
+
+def test_state_of_the_format_before_is_read_and_written_anew() -> None:
+    shard = Shard(PROGRAM)
+    for number in range(5):
+        shard.read(purchase(T0 + number, f"o{number}", 100_00))
+    shard.save("900")
+    head = shard.stored["900"][0]
+    fields = msgspec.msgpack.decode(head[1:])
+    before = b"\x01" + msgspec.msgpack.encode(fields[:9])
+    customer = PACKING.unpack("900", before, {})
+    assert (customer.tier, customer.earned, customer.generation) == (1, 1, 0)
+    assert PACKING.pack(customer, T0, None).head == head
 
 
 @pytest.mark.parametrize(
     "damage", [lambda h: h[:-1], lambda h: h[:1], lambda h: h[:1] + b"\xc0", lambda h: h + b"x"]
 )
 def test_damaged_state_is_refused(damage: Any) -> None:
-    head = PACKING.pack(new_customer("900"), None, None).head
+    head = PACKING.pack(RULES.new_customer("900"), None, None).head
     with pytest.raises(PackedStateError, match="cannot be read"):
         PACKING.unpack("900", damage(head), {})
 
@@ -184,18 +197,18 @@ def test_a_tier_that_the_program_does_not_have_is_refused() -> None:
     shard.read(purchase(T0))
     shard.save("900")
     with pytest.raises(PackedStateError, match="tier that the program does not have"):
-        Packing(program(tiers=(Tier("a"),))).unpack("900", shard.stored["900"][0], {})
+        Packing(Rules(program(tiers=(Tier("a"),)))).unpack("900", shard.stored["900"][0], {})
 
 
 def test_fields_added_at_the_end_by_later_versions_are_read_over() -> None:
-    head = PACKING.pack(new_customer("900"), None, None).head
+    head = PACKING.pack(RULES.new_customer("900"), None, None).head
     fields = msgspec.msgpack.decode(head[1:])
     longer = head[:1] + msgspec.msgpack.encode([*fields, {"segments": ["loyal"]}])
     assert PACKING.unpack("900", longer, {}).tier == 0
 
 
 def test_one_event_of_a_customer_with_50_000_orders_writes_little_and_takes_little() -> None:
-    fold, customer = Fold(PROGRAM), new_customer("900")
+    fold, customer = RULES, RULES.new_customer("900")
     step = 360 * DAY // 50_000
     for number in range(50_000):
         fold.apply(customer, purchase(T0 + number * step, f"order-{number:08}"), None)
@@ -218,7 +231,7 @@ def test_one_event_of_a_customer_with_50_000_orders_writes_little_and_takes_litt
     assert fold.readable(reloaded) == fold.readable(customer)
 
 
-def quickest(fold: Fold, customer: Customer, now: int) -> float:
+def quickest(fold: Rules, customer: Customer, now: int) -> float:
     """Seconds for an event and its packing: the best of some, as others share the machine."""
     best = 1.0
     for number in range(20):

@@ -9,19 +9,21 @@ from decimal import Decimal
 from typing import Any
 from unittest import mock
 
+import msgspec
 from hypothesis import strategies as st
 
-from loyalty import Change, Customer, Fold, Packing, new_customer, page_numbers, pages_of
+from loyalty import Change, Customer, Packing, Previous, Rules, page_numbers, pages_of
 from loyalty import customer as customer_module
 from loyalty import fold as fold_module
-from schemas.events import PurchaseMade, RefundMade, TouchpointMade
+from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade
 from schemas.program import Program, Scores, Tier
+from schemas.tier_change import TierEvent
 
 DAY = 86_400_000
 UNIT = DAY // 4
 """The random times are whole units, so that instants often coincide, and a millisecond more or less."""
 
-Event = PurchaseMade | RefundMade | TouchpointMade
+Event = PurchaseMade | RefundMade | TouchpointMade | OverrideCommanded
 
 
 def program(**given: Any) -> Program:
@@ -85,27 +87,50 @@ def touch(at: int, channel: str = "email", direction: str = "inbound", **given: 
     )
 
 
+def command(
+    at: int, mode: str = "pin", tier: str = "gold", until: int = 0, **given: Any
+) -> OverrideCommanded:
+    """An override; its event id is made of the rest unless given."""
+    clears = mode == "clear"
+    return OverrideCommanded(
+        **{
+            "customer_id": "900",
+            "event_id": f"c/{mode}/{tier}/{at}/{until}",
+            "source": "",
+            "actor": "somebody",
+            "reason": "asked for it",
+            **given,
+        },
+        occurred_at=at,
+        mode=mode,  # type: ignore[arg-type]
+        tier="" if clears else tier,
+        until=0 if clears else until,
+    )
+
+
 @st.composite
-def programs(draw: st.DrawFn, *, short_ledgers: bool = True) -> Program:
+def programs(draw: st.DrawFn, *, short_ledgers: bool = True, plain: bool | None = None) -> Program:
     """Small programs whose thresholds lie where the random logs do. The program file allows no ledger that is
-    shorter than the window; the fold does not depend on that."""
+    shorter than the window; the fold does not depend on that. In a plain one tiers follow from metrics
+    alone."""
+    if plain is None:
+        plain = draw(st.sampled_from([False, False, True]))
     window = draw(st.integers(8, 60)) * UNIT + draw(st.sampled_from([0, 0, 1]))
     ledger = window + draw(st.integers(-7 if short_ledgers else 0, 40)) * UNIT
-    tiers = [Tier("t0")]
+    tiers = [Tier("t0", benefits=() if plain else draw(st.sampled_from([(), ("card",)])))]
     for number in range(1, draw(st.integers(1, 3)) + 1):
         below = tiers[-1]
         longest = (below.max_recency or window) // UNIT
         recency = draw(st.one_of(st.none(), st.integers(1, max(1, longest - 1)).map(lambda n: n * UNIT)))
         if recency is None or (below.max_recency is not None and recency > below.max_recency):
             recency = below.max_recency
-        tiers.append(
-            Tier(
-                f"t{number}",
-                below.min_monetary + draw(st.sampled_from([0, 100, 250, 700])),
-                below.min_frequency + draw(st.integers(0, 2)),
-                recency,
-            )
+        tier = Tier(
+            f"t{number}",
+            below.min_monetary + draw(st.sampled_from([0, 100, 250, 700])),
+            below.min_frequency + draw(st.integers(0, 2)),
+            recency,
         )
+        tiers.append(tier if plain else draw(kept(tier)))
     return program(
         window=window,
         ledger=ledger,
@@ -120,6 +145,70 @@ def programs(draw: st.DrawFn, *, short_ledgers: bool = True) -> Program:
             (1 + draw(st.integers(0, 1)), 3, 4, 6),
             (100, 200, 500, 900),
         ),
+    )
+
+
+@st.composite
+def kept(draw: st.DrawFn, tier: Tier) -> Tier:
+    """A tier that may be easier to stay in than to enter, and falls in one of the ways."""
+    monetary = draw(st.sampled_from([None, None, 0, 50, 100, 250]))
+    return msgspec.structs.replace(
+        tier,
+        retain_monetary=None if monetary is None else min(monetary, tier.min_monetary),
+        retain_frequency=draw(st.one_of(st.none(), st.integers(0, tier.min_frequency))),
+        grace_period=draw(st.one_of(st.just(0), st.integers(1, 30).map(lambda n: n * UNIT), st.just(1))),
+        downgrade=draw(st.sampled_from(["requalify", "one_down", "base"])),
+        refund_policy=draw(st.sampled_from(["reverse", "grace"])),
+        benefits=draw(st.sampled_from([(), ("lounge",), ("lounge", "parking")])),
+    )
+
+
+@st.composite
+def program_changes(draw: st.DrawFn) -> tuple[str, Program, int, bool]:
+    """A step: another program, and from when on it is to hold. What it may not change is put right when the
+    step is taken (``allowed``); the flag says that only benefits and protection are to change."""
+    other = draw(programs())
+    names = draw(st.permutations(["t0", "t1", "t2", "t3", "new"]))
+    if draw(st.booleans()):
+        names = sorted(names)
+    other = msgspec.structs.replace(
+        other,
+        tiers=tuple(
+            msgspec.structs.replace(tier, name=name) for tier, name in zip(other.tiers, names, strict=False)
+        ),
+        protect_until=draw(st.one_of(st.none(), times.map(lambda at: at + 5 * UNIT))),
+    )
+    return "change", other, draw(times), draw(st.sampled_from([False, False, True]))
+
+
+def allowed(old: Program, other: Program, at: int, only_benefits: bool, version: str) -> Program:
+    """A program that a shard on another may be moved to at an instant."""
+    tiers = other.tiers
+    changes: dict[str, Any] = {
+        "publish_from": None if old.publish_from is None else min(at, old.publish_from)
+    }
+    if only_benefits:
+        benefits = [tier.benefits for tier in reversed(other.tiers)] * 4
+        changes["tiers"] = tuple(
+            msgspec.structs.replace(tier, benefits=new)
+            for tier, new in zip(old.tiers, benefits, strict=False)
+        )
+        return msgspec.structs.replace(old, version=version, protect_until=other.protect_until, **changes)
+    window = min(other.window, old.ledger)
+    tiers = tuple(
+        msgspec.structs.replace(tier, max_recency=min(tier.max_recency, window - 1))
+        if tier.max_recency
+        else tier
+        for tier in other.tiers
+    )
+    return msgspec.structs.replace(
+        other,
+        version=version,
+        window=window,
+        ledger=min(other.ledger, old.ledger),
+        contact_days=min(other.contact_days, old.contact_days),
+        tiers=tiers,
+        **changes,
     )
 
 
@@ -152,50 +241,106 @@ def events(draw: st.DrawFn, at: st.SearchStrategy[int] = times, *, fresh_ids: bo
     return touch(draw(at), channel, direction, **given)
 
 
+@st.composite
+def commands(draw: st.DrawFn, at: st.SearchStrategy[int] = times, *, fresh_ids: bool = False) -> Event:
+    """Any command for one of two customers. Its tier is a number, of which ``named`` makes a program's."""
+    occurred_at = draw(at)
+    return command(
+        occurred_at,
+        draw(st.sampled_from(["pin", "floor", "floor", "clear"])),
+        str(draw(st.integers(0, 3))),
+        occurred_at + max(1, draw(st.integers(0, 60)) * UNIT + draw(st.sampled_from([0, 0, 1, -1]))),
+        customer_id=draw(st.sampled_from(["a", "a", "a", "b", "c"])),
+        event_id="" if fresh_ids else str(draw(st.integers(0, 20))),
+        source=draw(st.sampled_from(["", "", "", "pos"])),
+    )
+
+
+def named(event: Event, program: Program) -> Event:
+    """A command of ``commands`` with the name of a tier that the program has; any other event as it is."""
+    if not isinstance(event, OverrideCommanded) or not event.tier.isdigit():
+        return event
+    return msgspec.structs.replace(event, tier=program.tiers[int(event.tier) % len(program.tiers)].name)
+
+
 @dataclass
 class Shard:
     """One partition: customers cached and stored, the newest times, and who is too late."""
 
     program: Program
     customers: dict[str, Customer] = field(default_factory=dict)
-    changes: dict[str, list[Change]] = field(default_factory=dict)
+    published: dict[str, list[TierEvent]] = field(default_factory=dict)
     stored: dict[str, tuple[bytes, dict[int, bytes]]] = field(default_factory=dict)
     purchases_newest: int | None = None
     touchpoints_newest: int | None = None
+    commands_newest: int | None = None
 
     def __post_init__(self) -> None:
-        self.fold = Fold(self.program)
-        self.packing = Packing(self.program)
+        self._follow(Rules(self.program))
+
+    def _follow(self, rules: Rules) -> None:
+        self.program, self.rules, self.packing = rules.program, rules, Packing(rules)
 
     def read(self, event: Event) -> bool:
         """Fold an event, as the streams would; whether it counted."""
-        is_touch = isinstance(event, TouchpointMade)
-        newest = self.touchpoints_newest if is_touch else self.purchases_newest
+        newest = self._newest(event)
         if newest is not None and event.occurred_at < newest - self.program.ledger:
             return False
-        customer = self.customers.setdefault(event.customer_id, new_customer(event.customer_id))
+        customer = self.customers.setdefault(event.customer_id, self.rules.new_customer(event.customer_id))
         now = event.occurred_at if newest is None else max(newest, event.occurred_at)
         if isinstance(event, TouchpointMade):
-            if not self.fold.touch(customer, event, newest):
+            if not self.rules.touch(customer, event, newest):
                 return False
             self.touchpoints_newest = now
             return True
-        changes = self.fold.apply(customer, event, newest)
+        if isinstance(event, OverrideCommanded):
+            changes = self.rules.command(customer, event, newest)
+        else:
+            changes = self.rules.apply(customer, event, newest)
         if changes is None:
             return False
-        self.changes.setdefault(event.customer_id, []).extend(changes)
-        self.purchases_newest = now
+        self._publish(event.customer_id, changes)
+        if isinstance(event, OverrideCommanded):
+            self.commands_newest = now
+        else:
+            self.purchases_newest = now
         return True
+
+    def _newest(self, event: Event) -> int | None:
+        if isinstance(event, TouchpointMade):
+            return self.touchpoints_newest
+        return self.commands_newest if isinstance(event, OverrideCommanded) else self.purchases_newest
+
+    def _publish(self, customer_id: str, changes: list[Change]) -> None:
+        bodies = self.published.setdefault(customer_id, [])
+        bodies.extend(self.rules.change_body(change) for change in changes)
 
     def sweep(self, until: int) -> None:
         """Advance every customer."""
         for customer_id, customer in self.customers.items():
-            self.changes.setdefault(customer_id, []).extend(self.fold.advance(customer, until))
+            self._publish(customer_id, self.rules.advance(customer, until))
+
+    def move(self, customer_id: str) -> None:
+        """Move a customer, if there is one, to the present program."""
+        if customer_id in self.customers:
+            customer = self.customers[customer_id]
+            self._publish(customer_id, self.rules.move(customer))
+            assert self.rules.is_moved(customer)
+            assert self.rules.move(customer) == []
+
+    def change_program(self, program: Program, at: int) -> None:
+        """Follow another program from an instant on; who still awaits the present one is moved to it."""
+        for customer_id in self.customers:
+            self.move(customer_id)
+        previous = Previous(self.program, at, program.protect_until)
+        self._follow(Rules(program, self.rules.generation + 1, previous))
 
     def save(self, customer_id: str) -> None:
         """Pack a customer into the store, and forget it here."""
         customer = self.customers[customer_id]
-        packed = self.packing.pack(customer, self.purchases_newest, self.touchpoints_newest)
+        packed = self.packing.pack(
+            customer, self.purchases_newest, self.touchpoints_newest, self.commands_newest
+        )
         pages = dict(self.stored[customer_id][1]) if customer_id in self.stored else {}
         pages.update(packed.written)
         for number in packed.dropped:
@@ -210,11 +355,11 @@ class Shard:
 
     def line(self, customer_id: str, at: int) -> dict[str, Any]:
         """The dump line as of an instant."""
-        return self.fold.dump_line(self.fold.view(self.customers[customer_id], at))
+        return self.rules.dump_line(self.rules.view(self.customers[customer_id], at))
 
-    def bodies(self, customer_id: str) -> list[Any]:
+    def bodies(self, customer_id: str) -> list[TierEvent]:
         """What was published."""
-        return [self.fold.change_body(change) for change in self.changes.get(customer_id, [])]
+        return self.published.get(customer_id, [])
 
 
 @contextmanager
@@ -233,12 +378,19 @@ def content(shard: Shard, customer_id: str) -> dict[str, Any]:
     ledger = shard.program.ledger
     purchases = (shard.purchases_newest or 0) - ledger
     touches = (shard.touchpoints_newest or 0) - ledger
+    commands = (shard.commands_newest or 0) - ledger
     return {
         **{
             name: getattr(customer, name)
             for name in (
+                "generation",
                 "tier",
                 "tier_seq",
+                "earned",
+                "grace",
+                "at_risk",
+                "override",
+                "protection",
                 "time",
                 "lifetime_orders",
                 "lifetime_monetary",
@@ -253,6 +405,7 @@ def content(shard: Shard, customer_id: str) -> dict[str, Any]:
         },
         "ids": {key: time for key, time in customer.ids.items() if time >= purchases},
         "touch_ids": {key: time for key, time in customer.touch_ids.items() if time >= touches},
+        "commands": {key: time for key, time in customer.commands.items() if time >= commands},
         "touches": [(t.time, customer.channels[t.channel], t.outbound) for t in customer.touches],
         "times": customer.times[customer.low :],
         "nets": sorted((o.time, o.paid, o.refunded) for o in customer.counted[customer.low :]),

@@ -12,7 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas import events, fields
-from schemas.events import EventDecoder, PurchaseMade, RefundMade, TouchpointMade, event_key
+from schemas.events import (
+    EventDecoder,
+    OverrideCommanded,
+    PurchaseMade,
+    RefundMade,
+    TouchpointMade,
+    event_key,
+)
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.strict_json import check_text
@@ -34,6 +41,17 @@ TOUCHPOINT = {
     "occurred_at": "2017-04-02T11:53:26.000Z",
     "channel": "email",
     "direction": "inbound",
+}
+OVERRIDE = {
+    "event_id": "c1",
+    "type": "override",
+    "customer_id": "900",
+    "occurred_at": "2017-04-02T11:53:26.000Z",
+    "mode": "pin",
+    "tier": "silver",
+    "until": "2017-05-02T00:00:00Z",
+    "actor": "anna",
+    "reason": "a late delivery",
 }
 LIMIT = 65_536
 relaxed = settings(
@@ -189,12 +207,28 @@ json_values = st.recursive(
     | st.text(max_size=20)
     | st.text(st.characters(categories=["L", "Cs"]), max_size=4)  # halves of surrogate pairs
     | st.sampled_from(
-        ["purchase", "refund", "touchpoint", "USD", "EUR", "JPY", "BTC", "0", "1.5", "x" * 129, "x" * 257]
+        [
+            "purchase",
+            "refund",
+            "touchpoint",
+            "clear",
+            "gold",
+            "USD",
+            "EUR",
+            "JPY",
+            "BTC",
+            "0",
+            "1.5",
+            "x" * 129,
+            "x" * 257,
+        ]
     ),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-names = st.sampled_from(sorted({*PURCHASE, *TOUCHPOINT, "source", "store_id", "action", "staff_id", "other"}))
+names = st.sampled_from(
+    sorted({*PURCHASE, *TOUCHPOINT, *OVERRIDE, "source", "store_id", "action", "staff_id", "other"})
+)
 headers = st.lists(
     st.tuples(
         st.sampled_from(["ce_specversion", "ce_id", "ce_source", "content-type", "trace"]),
@@ -211,7 +245,7 @@ headers = st.lists(
 @st.composite
 def mutated_events(draw: st.DrawFn) -> bytes:
     content: dict[str, Any] = dict(
-        draw(st.sampled_from([PURCHASE, PURCHASE | {"type": "refund", "amount": 12.5}, TOUCHPOINT]))
+        draw(st.sampled_from([PURCHASE, PURCHASE | {"type": "refund", "amount": 12.5}, TOUCHPOINT, OVERRIDE]))
     )
     for _ in range(draw(st.integers(0, 2))):
         content[draw(names)] = draw(json_values)
@@ -239,7 +273,7 @@ def test_whatever_comes_is_an_event_or_a_rejection(
             assert ": " in detail
             detail.encode()
         else:
-            assert isinstance(event, PurchaseMade | RefundMade | TouchpointMade)
+            assert isinstance(event, PurchaseMade | RefundMade | TouchpointMade | OverrideCommanded)
             assert event.occurred_at >= 0
             # Whatever is accepted can be written on.
             msgspec.json.encode(event)

@@ -14,8 +14,9 @@ import pytest
 from schemas import generate, json_schemas
 from schemas.asyncapi import asyncapi_document
 from schemas.dead_letter import dead_letter_headers
+from schemas.example_files import output_examples
 from schemas.rejection import Reason
-from schemas.tier_change import decode, headers
+from schemas.tier_change import EVENT_TYPES, decode, headers
 
 DOCUMENT = asyncapi_document()
 
@@ -47,7 +48,7 @@ def test_generating_writes_every_file(tmp_path: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(generate, "FOLDER", tmp_path / "new")
     generate.main()
     assert {path.name for path in (tmp_path / "new").iterdir()} == set(generate.documents())
-    assert len(capsys.readouterr().out.splitlines()) == 6
+    assert len(capsys.readouterr().out.splitlines()) == 9
 
 
 @pytest.mark.parametrize("name", json_schemas.all_schemas())
@@ -105,25 +106,35 @@ def test_every_example_keeps_its_messages_schema() -> None:
         for example in message.get("examples", ()):
             jsonschema.Draft202012Validator(resolve(message["payload"]["$ref"])).validate(example["payload"])
             shown += 1
-    assert shown == 7
+    assert shown == 12
 
 
-def test_the_schema_of_a_tier_changes_headers_takes_them() -> None:
-    (example,) = DOCUMENT["components"]["messages"]["tierChange"]["examples"]
+@pytest.mark.parametrize("message", ["tierChange", "tierAtRisk", "tierRetained"])
+def test_the_schema_of_a_tier_records_headers_takes_them(message: str) -> None:
+    (example,) = DOCUMENT["components"]["messages"][message]["examples"]
     made = headers(decode(json.dumps(example["payload"]).encode()))
-    schema = DOCUMENT["components"]["schemas"]["tierChangeHeaders"]
+    schema = resolve(DOCUMENT["components"]["messages"][message]["headers"]["$ref"])
     jsonschema.Draft202012Validator(schema).validate({name: value.decode() for name, value in made})
     assert [name for name, _ in made] == schema["required"]
 
 
 def test_the_bodies_shown_in_the_event_reference_are_real(decoder: Any, record: Any) -> None:
     text = (Path(__file__).parents[2] / "docs" / "events.md").read_text("utf-8")
-    purchase, touchpoint, change = (
+    purchase, touchpoint, override, *told = (
         block.encode() for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     )
     assert decoder.purchase(record(purchase)).amount == 1240
     assert decoder.touchpoint(record(touchpoint)).channel == "email"
-    assert decode(change).tier == "gold"
+    assert decoder.command(record(override)).tier == "gold"
+    # They are the examples, word for word.
+    assert {decode(body).kind: json.loads(body) for body in told} == {
+        decode(json.dumps(example.value).encode()).kind: example.value for example in output_examples()
+    }
+
+
+def test_the_event_reference_names_every_type_of_record() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "events.md").read_text("utf-8")
+    assert [name for name in EVENT_TYPES.values() if f"`{name}`" not in text] == []
 
 
 def test_the_event_reference_names_every_reason_field_and_header() -> None:

@@ -1,4 +1,5 @@
-"""Every example beside the schemas, replayed: the valid ones are understood, the poison ones are named."""
+"""Every example beside the schemas, replayed: the valid inputs are understood, the poison ones are named, the
+outputs are such as are published."""
 
 from __future__ import annotations
 
@@ -9,9 +10,17 @@ from typing import Any
 import jsonschema
 import pytest
 
-from schemas.example_files import Example, invalid_examples, valid_examples
+from schemas.example_files import (
+    Example,
+    OutputExample,
+    invalid_examples,
+    output_examples,
+    valid_examples,
+)
 from schemas.json_schemas import all_schemas
 from schemas.rejection import Reason, RejectedError
+from schemas.tier_change import decode as decode_output
+from schemas.tier_change import encode, headers, tier_event_id
 
 VALID = valid_examples()
 INVALID = invalid_examples()
@@ -29,12 +38,22 @@ BY_SCHEMA = (
     "array",
     "json-null",
 )
+# And of the commands: not the program's tiers, the calendar or which time is later.
+BEYOND_OVERRIDES_SCHEMA = (
+    *("override-unknown-tier", "override-until-occurred-at", "override-until-beyond-year-9999"),
+    *("override-future", "override-future-and-wrong", "override-structured", "override-nested"),
+)
 BY_SHAPE = [
     example
     for example in INVALID
     if example.name.startswith(BY_SCHEMA)
     and example.topic == "purchases"
     and "half-a-pair" not in example.name  # Python's strings can hold that
+]
+OVERRIDES_BY_SHAPE = [
+    example
+    for example in INVALID
+    if example.name.startswith("override") and example.name not in BEYOND_OVERRIDES_SCHEMA
 ]
 
 
@@ -47,7 +66,7 @@ def test_a_valid_example_is_understood(example: Example, decode: Callable[[str, 
 
 @pytest.mark.parametrize("example", VALID, ids=lambda e: e.name)
 def test_a_valid_example_keeps_the_published_schema(example: Example) -> None:
-    kind = example.expect["event"].removesuffix("Made").lower()
+    kind = example.expect["event"].removesuffix("Made").removesuffix("Commanded").lower()
     assert example.value is not None
     body = json.loads(example.value)
     headers = dict(example.headers)
@@ -80,6 +99,21 @@ def test_the_published_schema_rejects_wrong_shapes_too(example: Example) -> None
     assert example.value is not None
     body = json.loads(example.value)
     assert not SCHEMAS["purchase"].is_valid(body)
+
+
+@pytest.mark.parametrize("example", OVERRIDES_BY_SHAPE, ids=lambda e: e.name)
+def test_the_published_schema_rejects_wrong_shapes_of_overrides_too(example: Example) -> None:
+    assert example.value is not None
+    assert not SCHEMAS["override"].is_valid(json.loads(example.value))
+
+
+@pytest.mark.parametrize("example", output_examples(), ids=lambda e: e.name)
+def test_an_output_example_is_a_record_as_it_is_published(example: OutputExample) -> None:
+    SCHEMAS[example.name].validate(example.value)
+    event = decode_output(json.dumps(example.value).encode())
+    assert json.loads(encode(event)) == example.value
+    assert dict(headers(event))["ce_type"] == example.ce_type.encode()
+    assert event.event_id == tier_event_id(event.program.id, event.customer_id, event.tier_seq)
 
 
 def test_the_examples_cover_every_reason_that_the_decoder_gives() -> None:

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from cli.local_stack import ValkeyServer
-from loyalty import Packing
+from loyalty import Packing, Rules
 from schemas.program import Program, load_program
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Binding
 from streams.redis_store import RedisStore, connect
@@ -40,7 +40,7 @@ def grocery() -> Program:
 
 @pytest.fixture(scope="session")
 def packing(grocery: Program) -> Packing:
-    return Packing(grocery)
+    return Packing(Rules(grocery))
 
 
 @pytest.fixture(scope="session")
@@ -73,9 +73,9 @@ MakeStore = Callable[..., RedisStore]
 
 
 @pytest.fixture
-def make_store(redis: Redis, packing: Packing) -> MakeStore:
+def make_store(redis: Redis) -> MakeStore:
     """A store on the shared server, as a worker with this binding would open it."""
-    return lambda binding=BINDING, prefix=PREFIX: RedisStore(redis, prefix, binding, packing)
+    return lambda binding=BINDING, prefix=PREFIX: RedisStore(redis, prefix, binding)
 
 
 @pytest.fixture

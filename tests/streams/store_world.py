@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from loyalty import Customer, Fold, Packing, new_customer
+from loyalty import Customer, Packing, Rules
 from schemas.program import Program
 from streams.protocols import (
     PURCHASES,
@@ -34,11 +34,11 @@ class World:
     """Customers with orders, and the writes that a shard makes of them."""
 
     def __init__(self, program: Program, packing: Packing) -> None:
-        self.fold = Fold(program)
+        self.fold = Rules(program)
         self.packing = packing
 
     def customer(self, customer_id: str, orders: int = 1, apart: int = 1000) -> Customer:
-        customer = new_customer(customer_id)
+        customer = self.fold.new_customer(customer_id)
         for n in range(orders):
             event = purchase(START + n * apart, f"o{n}", 1_00 + n, customer_id=customer_id)
             assert self.fold.apply(customer, event, START + n * apart) is not None

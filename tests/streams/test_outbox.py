@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from streams.outbox import Entry, Outbox, decode, encode, watermarks
+from streams.outbox import NOTHING, Entry, Outbox, decode, encode, watermarks
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS
 from streams.topics import CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
 
@@ -105,3 +105,92 @@ def test_a_change_stands_in_the_log_and_in_the_table_of_the_newest() -> None:
 def test_watermarks_name_every_input() -> None:
     offsets = {COMMANDS: 3, PURCHASES: 1, TOUCHPOINTS: 2}
     assert watermarks(offsets) == b"purchases=1;touchpoints=2;customer-commands=3"
+
+
+# -- holding -------------------------------------------------------------------------------------------------------
+
+
+async def nothing_to_take(outbox: Outbox) -> bool:
+    taking = asyncio.ensure_future(outbox.take(10, 1000))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    taking.cancel()
+    return not taking.done()
+
+
+async def test_behind_a_held_entry_nothing_is_taken_until_it_is_released() -> None:
+    outbox = Outbox(0, [], 10)
+    outbox.add(entries(b"1", b"2"))
+    outbox.hold(2)
+    outbox.add(entries(b"3", b"4"))
+    assert await outbox.take(10, 1000) == (entries(b"1", b"2"), 2)
+    outbox.drop(1)
+    assert await outbox.take(10, 1000) == (entries(b"2"), 2)
+    outbox.drop(2)
+    assert await nothing_to_take(outbox)
+    outbox.add(entries(b"5"))
+    assert await nothing_to_take(outbox)
+    outbox.hold(None)
+    assert await outbox.take(10, 1000) == (entries(b"3", b"4", b"5"), 5)
+
+
+async def test_a_release_wakes_who_waits() -> None:
+    outbox = Outbox(0, [], 10)
+    outbox.hold(0)
+    taking = asyncio.ensure_future(outbox.take(10, 1000))
+    outbox.add(entries(b"1"))
+    await asyncio.sleep(0)
+    assert not taking.done()
+    outbox.hold(None)
+    assert await asyncio.wait_for(taking, 1) == (entries(b"1"), 1)
+
+
+async def test_a_hold_is_taken_over_with_the_outbox() -> None:
+    pending = [encode(e) for e in entries(b"6", b"7")]
+    outbox = Outbox(7, pending, 10, held=6)
+    assert await outbox.take(10, 1000) == ([decode(pending[0])], 6)
+    assert await nothing_to_take(Outbox(7, pending, 10, held=5))
+
+
+async def test_a_hold_leaves_smaller_limits_as_they_are() -> None:
+    outbox = Outbox(0, [], 10)
+    outbox.add(entries(b"1", b"2", b"3"))
+    outbox.hold(2)
+    assert (await outbox.take(1, 1000))[1] == 1
+    assert (await outbox.take(10, 1))[1] == 1
+
+
+def test_held_entries_take_room() -> None:
+    outbox = Outbox(0, [], 2)
+    outbox.hold(0)
+    outbox.add(entries(b"1", b"2"))
+    assert not outbox.has_room
+    outbox.hold(None)
+    assert not outbox.has_room
+
+
+def test_entries_behind_a_number_come_with_theirs() -> None:
+    outbox = Outbox(7, [encode(e) for e in entries(b"6", b"7")], 10)
+    outbox.add(entries(b"8"))
+
+    def behind(number: int) -> list[tuple[int, bytes | None]]:
+        return [(found, entry.value) for found, entry in outbox.behind(number)]
+
+    assert behind(6) == [(7, b"7"), (8, b"8")]
+    assert behind(0) == [(6, b"6"), (7, b"7"), (8, b"8")]
+    assert behind(8) == []
+    outbox.drop(7)
+    assert behind(6) == [(8, b"8")]
+
+
+async def test_a_withdrawn_entry_makes_no_records_and_keeps_its_number() -> None:
+    outbox = Outbox(7, [encode(e) for e in entries(b"6", b"7")], 10)
+    outbox.add([entry(b"{}", TIER_CHANGES)])
+    outbox.replace(7, decode(encode(NOTHING)))
+    taken, upto = await outbox.take(10, 1000)
+    assert upto == outbox.last == 8
+    assert [[record.value for record in one.records()] for one in taken] == [[b"6"], [], [b"{}", b"{}"]]
+    outbox.drop(6)
+    outbox.replace(8, NOTHING)
+    taken, upto = await outbox.take(10, 1000)
+    assert (upto, [list(one.records()) for one in taken]) == (8, [[], []])

@@ -24,6 +24,8 @@ def test_every_field_has_a_variable() -> None:
         "KIZUNA_CACHE_CUSTOMERS": "7",
         "KIZUNA_OUTBOX_BOUND": "8",
         "KIZUNA_SWEEP_INTERVAL": "0.25",
+        "KIZUNA_MOVE_RATE": "9",
+        "KIZUNA_FALLS_LIMIT": "0.05",
         "KIZUNA_SESSION_TIMEOUT": "6",
         "KIZUNA_PROGRAM": "p.toml",
         "KIZUNA_REDIS_PREFIX": "r",
@@ -40,6 +42,7 @@ def test_every_field_has_a_variable() -> None:
     assert settings.broker_list() == ["a:1", "b:2"]
     assert settings.topic("purchases") == "t.purchases"
     assert (settings.cache_customers, settings.sweep_interval, settings.session_timeout) == (7, 0.25, 6.0)
+    assert (settings.move_rate, settings.falls_limit) == (9, 0.05)
 
 
 @pytest.mark.parametrize(
@@ -48,13 +51,17 @@ def test_every_field_has_a_variable() -> None:
         ({"KIZUNA_WEB_PORT": "http"}, {}, "KIZUNA_WEB_PORT: expected a whole number, not 'http'"),
         ({}, {"web_port": "http"}, "--web-port: expected a whole number, not 'http'"),
         ({"KIZUNA_CLOCK": "sun"}, {}, "KIZUNA_CLOCK: expected wall or event, not 'sun'"),
-        ({"KIZUNA_SWEEP_INTERVAL": "often"}, {}, "KIZUNA_SWEEP_INTERVAL: expected a number of seconds"),
+        ({"KIZUNA_SWEEP_INTERVAL": "often"}, {}, "KIZUNA_SWEEP_INTERVAL: expected a number, not 'often'"),
         ({"KIZUNA_WEB_PORT": "65536"}, {}, "KIZUNA_WEB_PORT: expected 0 to 65535, not 65536"),
         ({"KIZUNA_WEB_PORT": "-1"}, {}, "KIZUNA_WEB_PORT: expected 0 to 65535, not -1"),
         ({"KIZUNA_BROKERS": " , "}, {}, "KIZUNA_BROKERS: expected host:port"),
         ({"KIZUNA_SESSION_TIMEOUT": "5"}, {}, "KIZUNA_SESSION_TIMEOUT: expected 6 or more, not 5.0"),
         ({"KIZUNA_SWEEP_INTERVAL": "nan"}, {}, "KIZUNA_SWEEP_INTERVAL: expected 0.01 or more, not nan"),
         ({"KIZUNA_OUTBOX_BOUND": "0"}, {}, "KIZUNA_OUTBOX_BOUND: expected 1 or more, not 0"),
+        ({"KIZUNA_MOVE_RATE": "0"}, {}, "KIZUNA_MOVE_RATE: expected 1 or more, not 0"),
+        ({"KIZUNA_FALLS_LIMIT": "-0.1"}, {}, "KIZUNA_FALLS_LIMIT: expected 0 or more, not -0.1"),
+        ({"KIZUNA_FALLS_LIMIT": "nan"}, {}, "KIZUNA_FALLS_LIMIT: expected 0 or more, not nan"),
+        ({"KIZUNA_FALLS_LIMIT": "5%"}, {}, "KIZUNA_FALLS_LIMIT: expected a number, not '5%'"),
         ({"KIZUNA_CACHE_CUSTOMERS": "0"}, {}, "KIZUNA_CACHE_CUSTOMERS: expected 1 or more, not 0"),
         ({"KIZUNA_REDIS_PREFIX": "a{b}"}, {}, "KIZUNA_REDIS_PREFIX: braces are not allowed"),
     ],

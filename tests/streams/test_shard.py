@@ -1,112 +1,41 @@
 """A shard's lane with stand-ins for Redis and Kafka: what it does where they refuse."""
 
 import asyncio
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import pytest
 
-from loyalty import Customer, Packing
 from schemas.program import Program
 from schemas.rejection import Reason
-from streams.intake import Intake
-from streams.metrics import Metrics
-from streams.outbox import Outbox, decode
-from streams.placement import Placement, home
+from streams.outbox import decode
+from streams.placement import home
 from streams.protocols import (
     COMMANDS,
     PURCHASES,
     TOUCHPOINTS,
-    Batch,
-    Commit,
     OutRecord,
     RefusedError,
     ShardLostError,
     ShardState,
     UnavailableError,
 )
-from streams.settings import Settings
-from streams.shard import Domain, Shard
-from tests.streams.conftest import HandMadeRecord
-
-PARTITIONS = 12
-PARTITION = home(b"900", PARTITIONS)
-
-
-class MemoryStore:
-    """A store in memory that can refuse its next commits."""
-
-    def __init__(self, packing: Packing) -> None:
-        self.packing = packing
-        self.heads: dict[str, bytes] = {}
-        self.commits: list[Commit] = []
-        self.asked: list[list[str]] = []
-        self.refusals: list[ShardLostError] = []
-        self.version = 0
-        self.dues: dict[str, int] = {}
-        self.trimmed: list[tuple[int, int | None]] = []
-
-    async def peek(self, partition: int) -> ShardState | None:
-        return None
-
-    async def take_over(
-        self, partition: int, token: str, begin: Mapping[str, int], published: int
-    ) -> tuple[ShardState, list[bytes]]:
-        raise NotImplementedError
-
-    async def load(self, partition: int, customer_ids: Sequence[str]) -> list[Customer]:
-        self.asked.append(list(customer_ids))
-        await asyncio.sleep(0)
-        return [self.packing.unpack(c, self.heads.get(c), {}) for c in customer_ids]
-
-    async def commit(self, partition: int, token: str, version: int, commit: Commit) -> None:
-        await asyncio.sleep(0)
-        if self.refusals:
-            raise self.refusals.pop(0)
-        if version != self.version:
-            raise RefusedError("version")
-        self.version += 1
-        self.commits.append(commit)
-        for write in commit.customers:
-            self.heads[write.customer_id] = write.packed.head
-            if write.due_changed:
-                self.dues.pop(write.customer_id, None)
-                if write.due is not None:
-                    self.dues[write.customer_id] = write.due
-
-    async def trim(self, partition: int, token: str, published: int, output: int | None) -> None:
-        self.trimmed.append((published, output))
-
-    async def due(
-        self, partition: int, token: str, version: int, until: int, limit: int
-    ) -> tuple[list[str], int | None]:
-        found = sorted((at, c) for c, at in self.dues.items() if at < until)
-        return [c for _, c in found[:limit]], min(self.dues.values(), default=None)
-
-
-class MemoryWriter:
-    """A writer that remembers."""
-
-    def __init__(self) -> None:
-        self.records: list[OutRecord] = []
-        self.upto = 0
-
-    async def published(self) -> int:
-        return self.upto
-
-    async def publish(self, records: Iterable[OutRecord], upto: int) -> int | None:
-        self.records += records
-        self.upto = upto
-        return len(self.records)
-
-    async def close(self) -> None:
-        pass
+from streams.shard import Shard
+from tests.streams.shard_world import (
+    PARTITION,
+    PARTITIONS,
+    MemoryStore,
+    MemoryWriter,
+    changes,
+    contacts,
+    make_shard,
+    publish,
+    purchases,
+)
 
 
 @pytest.fixture
-def memory(packing: Packing) -> MemoryStore:
-    return MemoryStore(packing)
+def memory() -> MemoryStore:
+    return MemoryStore()
 
 
 @pytest.fixture
@@ -116,49 +45,7 @@ def writer() -> MemoryWriter:
 
 @pytest.fixture
 def shard(grocery: Program, memory: MemoryStore, writer: MemoryWriter) -> Shard:
-    domain = Domain(grocery, Intake(Settings(), grocery, Placement(PARTITIONS)))
-    state = ShardState(offsets={PURCHASES: 0, TOUCHPOINTS: 0, COMMANDS: 0})
-    return Shard(PARTITION, "one", state, Outbox(0, [], 100), writer, memory, domain, Metrics(), 2)
-
-
-def purchases(start: int, *days: int, customer: str = "900", amount: str = "60.00") -> Batch:
-    records = [
-        HandMadeRecord(
-            start + n,
-            customer.encode(),
-            json.dumps(
-                {
-                    "event_id": f"{customer}/{day}",
-                    "type": "purchase",
-                    "customer_id": customer,
-                    "occurred_at": f"2017-{1 + day // 28:02}-{1 + day % 28:02}T12:00:00Z",
-                    "order_id": f"o{day}",
-                    "amount": amount,
-                    "currency": "USD",
-                }
-            ).encode(),
-            timestamp=1_600_000_000_000 + start + n,
-        )
-        for n, day in enumerate(days)
-    ]
-    return Batch(PURCHASES, PARTITION, start, start + len(records), records)
-
-
-def contacts(start: int, customer: str = "900") -> Batch:
-    value = {
-        "event_id": f"t{start}",
-        "type": "touchpoint",
-        "customer_id": customer,
-        "occurred_at": "2017-01-05T12:00:00Z",
-        "channel": "email",
-        "direction": "outbound",
-    }
-    record = HandMadeRecord(start, customer.encode(), json.dumps(value).encode(), timestamp=1_600_000_000_000)
-    return Batch(TOUCHPOINTS, PARTITION, start, start + 1, [record])
-
-
-def changes(memory: MemoryStore) -> list[dict[str, Any]]:
-    return [json.loads(decode(raw).value or b"") for commit in memory.commits for raw in commit.outbox]
+    return make_shard(grocery, memory, writer, cache=2)
 
 
 async def test_a_batch_is_committed_with_its_changes(shard: Shard, memory: MemoryStore) -> None:
@@ -239,10 +126,8 @@ async def test_a_change_whose_commit_failed_is_made_when_the_batch_is_read_again
     await asyncio.gather(
         shard.process(purchases(0, 0, 1, 2, 3, 4)), shard.process(contacts(0)), return_exceptions=True
     )
-    domain = Domain(grocery, Intake(Settings(), grocery, Placement(PARTITIONS)))
-    touched = shard.state.offsets[TOUCHPOINTS]
-    state = ShardState(memory.version, {PURCHASES: 0, TOUCHPOINTS: touched, COMMANDS: 0})
-    again = Shard(PARTITION, "two", state, Outbox(0, [], 100), writer, memory, domain, Metrics(), 2)
+    offsets = {PURCHASES: 0, TOUCHPOINTS: shard.state.offsets[TOUCHPOINTS], COMMANDS: 0}
+    again = make_shard(grocery, memory, writer, state=ShardState(memory.version, offsets), token="two")
     await again.process(purchases(0, 0, 1, 2, 3, 4))
     assert [change["tier"] for change in changes(memory)] == ["silver"]
 
@@ -273,12 +158,8 @@ async def test_the_outbox_is_published_then_trimmed_then_dropped(
     shard: Shard, memory: MemoryStore, writer: MemoryWriter
 ) -> None:
     await shard.process(purchases(0, 0, 1, 2, 3, 4))
-    publishing = asyncio.ensure_future(shard.publish())
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await publish(shard)
     assert len(shard.outbox) == 0
-    publishing.cancel()
-    await asyncio.gather(publishing, return_exceptions=True)
     assert [record.topic for record in writer.records] == ["tier-changes", "customer-tiers"]
     assert dict(writer.records[0].headers)["loyalty-watermarks"] == (
         b"purchases=5;touchpoints=0;customer-commands=0"
@@ -290,12 +171,12 @@ async def test_what_is_committed_while_a_part_is_published_is_published_next(
     shard: Shard, memory: MemoryStore, writer: MemoryWriter
 ) -> None:
     await shard.process(purchases(0, 0, 1, 2, 3, 4))
-    publish = writer.publish
+    publish_at_once = writer.publish
 
     async def slowly(records: Iterable[OutRecord], upto: int) -> int | None:
         if upto == 1:
             await shard.process(purchases(5, 300, 1))  # the second is too late: a dead letter
-        return await publish(records, upto)
+        return await publish_at_once(records, upto)
 
     writer.publish = slowly  # type: ignore[method-assign]
     publishing = asyncio.ensure_future(shard.publish())

@@ -1,18 +1,31 @@
-"""Up to when a shard may let fall due what time alone brings (contract, section 3)."""
+"""Up to when a shard may let fall due what time alone brings (contract, section 3), and who is moved when."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from schemas.program import Program
+from streams import sweeper as module
 from streams.intake import Intake
 from streams.metrics import Metrics
 from streams.placement import Placement
-from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, ShardState, UnavailableError
+from streams.protocols import (
+    COMMANDS,
+    INPUTS,
+    PURCHASES,
+    TOUCHPOINTS,
+    RefusedError,
+    ShardLostError,
+    ShardState,
+    UnavailableError,
+)
 from streams.settings import ClockKind, Settings
 from streams.shard import Domain
 from streams.shards import Shards
+from streams.sweeper import Sweeper
 
 NOW = 1_000_000
 
@@ -26,6 +39,17 @@ class SweptShard:
         self.outbox: list[object] = []
         self.swept: list[int] = []
         self.clock: int | None = None
+        #: What each of the next moves finds, and at which clocks there were moves.
+        self.finds: list[int | ShardLostError] = []
+        self.moves: list[int] = []
+
+    async def move(self, clock: int, limit: int) -> int:
+        self.moves.append(clock)
+        assert limit == 100
+        found = self.finds.pop(0) if self.finds else 0
+        if isinstance(found, ShardLostError):
+            raise found
+        return found
 
     async def sweep(self, until: int, clock: int) -> None:
         self.swept.append(until)
@@ -56,18 +80,17 @@ def outside() -> Outside:
     return Outside()
 
 
-def shards_of(outside: Outside, program: Program, clock: ClockKind, *held: SweptShard) -> Shards:
+def sweeper_of(outside: Outside, program: Program, clock: ClockKind, *held: SweptShard) -> Sweeper:
     settings = Settings(clock=clock)
 
     async def fail(error: BaseException) -> None:
         raise error
 
     domain = Domain(program, Intake(settings, program, Placement(12)))
-    shards = Shards(
-        settings, domain, cast(Any, SimpleNamespace()), cast(Any, outside), outside, Metrics(), fail
-    )
+    metrics, log = Metrics(), cast(Any, outside)
+    shards = Shards(settings, domain, cast(Any, SimpleNamespace()), log, metrics, fail)
     shards._held = {shard.partition: cast(Any, shard) for shard in held}
-    return shards
+    return Sweeper(settings, program, shards, log, outside, metrics)
 
 
 def shard(offsets: dict[str, int], partition: int = 3, **given: Any) -> SweptShard:
@@ -75,7 +98,7 @@ def shard(offsets: dict[str, int], partition: int = 3, **given: Any) -> SweptSha
 
 
 async def swept(outside: Outside, program: Program, clock: ClockKind, held: SweptShard) -> int:
-    await shards_of(outside, program, clock, held).sweep()
+    await sweeper_of(outside, program, clock, held).sweep()
     [until] = held.swept
     return until
 
@@ -144,19 +167,111 @@ async def test_every_shard_has_a_clock_of_its_own(outside: Outside, grocery: Pro
     outside.at = {(PURCHASES, 3): 6}
     behind = shard({PURCHASES: 5}, appended={PURCHASES: 10})
     level = shard({PURCHASES: 5}, partition=4, appended={PURCHASES: 10})
-    await shards_of(outside, grocery, ClockKind.WALL, behind, level).sweep()
+    await sweeper_of(outside, grocery, ClockKind.WALL, behind, level).sweep()
     assert (behind.swept, level.swept) == ([10], [NOW])
 
 
 async def test_where_redis_does_not_answer_nothing_is_swept(outside: Outside, grocery: Program) -> None:
     outside.gone = True
     held = shard({})
-    await shards_of(outside, grocery, ClockKind.WALL, held).sweep()
+    await sweeper_of(outside, grocery, ClockKind.WALL, held).sweep()
     assert held.swept == []
 
 
 async def test_allowed_lateness_is_taken_off(outside: Outside, grocery: Program) -> None:
-    import msgspec
-
     late = msgspec.structs.replace(grocery, allowed_lateness=1_000)
     assert await swept(outside, late, ClockKind.WALL, shard({})) == NOW - 1_000
+
+
+# -- moving --------------------------------------------------------------------------------------------------------
+
+
+async def moved(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, rounds: int = 1) -> list[float]:
+    """Move until nobody was found so many times; how long was waited each time, had there been any waiting."""
+    waits: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if waits.count(0.5) == rounds:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=wait, gather=asyncio.gather))
+    with pytest.raises(asyncio.CancelledError):
+        await sweeper.move()
+    return waits
+
+
+def moving(partition: int = 3, **given: Any) -> SweptShard:
+    return shard({}, partition, generation=1, **given)
+
+
+async def test_a_shard_that_was_never_swept_has_no_clock_to_move_by(
+    outside: Outside, grocery: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = moving()
+    sweeper = sweeper_of(outside, grocery, ClockKind.WALL, held)
+    await moved(sweeper, monkeypatch)
+    assert held.moves == []
+    await sweeper.sweep()
+    await moved(sweeper, monkeypatch)
+    assert held.moves == [NOW]
+
+
+async def test_customers_are_moved_by_the_clock_up_to_which_all_was_read(
+    outside: Outside, grocery: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside.at = {(PURCHASES, 3): 6, (PURCHASES, 4): 6}
+    behind, unread = moving(appended={PURCHASES: 20}), moving(4)
+    sweeper = sweeper_of(outside, grocery, ClockKind.WALL, behind, unread)
+    await sweeper.sweep()
+    await moved(sweeper, monkeypatch)
+    assert (behind.moves, unread.moves) == ([20], [0])
+    late = msgspec.structs.replace(grocery, allowed_lateness=7)
+    held = moving(newest={PURCHASES: 77})
+    sweeper = sweeper_of(outside, late, ClockKind.EVENT, held)
+    await sweeper.sweep()
+    await moved(sweeper, monkeypatch)
+    assert held.moves == [77]
+
+
+async def test_shards_whose_customers_are_all_moved_are_left_alone(
+    outside: Outside, grocery: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, plain = moving(moved=1), shard({}, 4)
+    sweeper = sweeper_of(outside, grocery, ClockKind.WALL, done, plain)
+    await sweeper.sweep()
+    assert await moved(sweeper, monkeypatch) == [0.5]
+    assert (done.moves, plain.moves) == ([], [])
+
+
+async def test_so_many_customers_are_moved_in_a_second(
+    outside: Outside, grocery: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = moving(), moving(4)
+    one.finds, other.finds = [100, 100, 30], [100]
+    sweeper = sweeper_of(outside, grocery, ClockKind.WALL, one, other)
+    await sweeper.sweep()
+    assert await moved(sweeper, monkeypatch) == [0.05, 0.05, 0.05, 0.05, 0.5]
+    assert (len(one.moves), len(other.moves)) == (4, 4), "by turns"
+
+
+async def test_a_shard_that_is_lost_while_customers_are_moved_holds_up_no_other(
+    outside: Outside, grocery: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, other = moving(), moving(4)
+    lost.finds, other.finds = [RefusedError("owner")], [100, 100]
+    sweeper = sweeper_of(outside, grocery, ClockKind.WALL, lost, other)
+    await sweeper.sweep()
+    await moved(sweeper, monkeypatch)
+    assert len(other.moves) == 3
+    assert sweeper._shards._lost.is_set()
+
+
+async def test_what_comes_to_be_listed_later_is_looked_for_again(
+    outside: Outside, grocery: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = moving()
+    held.finds = [0, 5]
+    sweeper = sweeper_of(outside, grocery, ClockKind.WALL, held)
+    await sweeper.sweep()
+    assert await moved(sweeper, monkeypatch, rounds=2) == [0.5, 0.05, 0.5]

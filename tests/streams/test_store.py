@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from loyalty import Packing, new_customer
+from loyalty import Packing
 from schemas.program import Program
 from streams.protocols import (
     COMMANDS,
     PURCHASES,
     TOUCHPOINTS,
     Commit,
+    Due,
     FatalError,
+    MovedOnError,
     RefusedError,
 )
 from streams.redis_store import RedisStore, read_binding
@@ -65,7 +67,7 @@ async def test_shards_do_not_know_of_each_other(taken: RedisStore, world: World)
     await taken.commit(3, "one", 0, some(world))
     assert await taken.peek(4) is None
     assert not await taken.knows(4, "900")
-    assert [c async for c in taken.customers(4)] == []
+    assert [c async for c in taken.customers()] == [(3, "900")]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,6 @@ async def test_shards_do_not_know_of_each_other(taken: RedisStore, world: World)
         ("group", "other", "group 'kizuna'"),
         ("partitions", 6, "number of partitions '12'"),
         ("program", "other", "program 'grocery'"),
-        ("version", "ffff", "program version 'a1b2'"),
     ],
 )
 async def test_a_store_that_is_bound_elsewhere_says_to_what(
@@ -94,6 +95,19 @@ async def test_a_store_that_is_bound_elsewhere_says_to_what(
         await elsewhere.peek(3)
     with pytest.raises(FatalError, match=f"built for {named}, this worker has '{other}'"):
         await elsewhere.take_over(3, "two", BEGIN, 0)
+    assert await dump() == before
+
+
+async def test_a_store_on_another_version_of_the_program_says_how_to_go_on(
+    taken: RedisStore, make_store: MakeStore, dump: Callable[[], Awaitable[Dump]]
+) -> None:
+    before = await dump()
+    elsewhere = make_store(replace(BINDING, version="ffff"))
+    for work in (elsewhere.peek(3), elsewhere.take_over(3, "two", BEGIN, 0)):
+        with pytest.raises(
+            MovedOnError, match=r"on program version 'a1b2', this worker has 'ffff'.*program apply"
+        ):
+            await work
     assert await dump() == before
 
 
@@ -193,7 +207,7 @@ async def test_a_commit_writes_everything_it_says(taken: RedisStore, world: Worl
         *(b"tier", b"tier_seq", b"as_of", b"frequency", b"monetary"),
         *(b"last_purchase_at", b"lifetime_orders", b"lifetime_monetary"),
     }
-    [loaded] = await taken.load(3, ["900"])
+    [loaded] = await taken.load(3, ["900"], world.packing)
     world.same(loaded, world.customer("900"))
     assert await taken.knows(3, "900")
     assert not await taken.knows(3, "901")
@@ -230,12 +244,12 @@ async def test_customers_come_in_the_order_asked_for_and_new_where_there_are_non
 ) -> None:
     known = [world.customer("b", 3), world.customer("a", 2)]
     await taken.commit(3, "one", 0, Commit(customers=[world.write(customer) for customer in known]))
-    loaded = await taken.load(3, ["new", "a", "b"])
+    loaded = await taken.load(3, ["new", "a", "b"], world.packing)
     assert [customer.customer_id for customer in loaded] == ["new", "a", "b"]
-    world.same(loaded[0], new_customer("new"))
+    world.same(loaded[0], world.fold.new_customer("new"))
     world.same(loaded[1], known[1])
     world.same(loaded[2], known[0])
-    assert await taken.load(3, []) == []
+    assert await taken.load(3, [], world.packing) == []
 
 
 async def test_a_customer_with_hundreds_of_orders_comes_back_whole(
@@ -245,7 +259,7 @@ async def test_a_customer_with_hundreds_of_orders_comes_back_whole(
     await taken.commit(3, "one", 0, Commit(customers=[world.write(many), world.write(few)]))
     assert await redis.hlen(f"{TAG}pages:many") == 10
     assert not await redis.exists(f"{TAG}pages:few")
-    loaded = await taken.load(3, ["few", "many"])
+    loaded = await taken.load(3, ["few", "many"], world.packing)
     world.same(loaded[0], few)
     world.same(loaded[1], many)
 
@@ -260,7 +274,7 @@ async def test_pages_that_are_over_are_taken_away(taken: RedisStore, world: Worl
     assert len(packed.dropped) == pages > 0
     await taken.commit(3, "one", 1, Commit(customers=[world.write(customer, packed=packed)]))
     assert not await redis.exists(f"{TAG}pages:many")
-    [loaded] = await taken.load(3, ["many"])
+    [loaded] = await taken.load(3, ["many"], world.packing)
     world.same(loaded, customer)
 
 
@@ -283,7 +297,7 @@ async def test_thousands_of_customers_and_outbox_entries_are_one_commit(
     await taken.commit(3, "one", 0, commit)
     assert await redis.lrange(f"{TAG}outbox", 0, -1) == commit.outbox
     assert await redis.zcard(f"{TAG}due") == 3_000
-    loaded = await taken.load(3, [customer.customer_id for customer in customers])
+    loaded = await taken.load(3, [customer.customer_id for customer in customers], world.packing)
     for one, other in zip(loaded, customers, strict=True):
         world.same(one, other)
     state, pending = await taken.take_over(3, "two", BEGIN, 8_999)
@@ -307,24 +321,24 @@ async def test_due_is_what_lies_strictly_before_earliest_first(taken: RedisStore
     at = {"b": 20, "a": 30, "c": 10, "d": 40}
     writes = [world.write(world.customer(name), due=instant) for name, instant in at.items()]
     await taken.commit(3, "one", 0, Commit(customers=writes))
-    assert await taken.due(3, "one", 1, 30, 10) == (["c", "b"], 10)
-    assert await taken.due(3, "one", 1, 31, 10) == (["c", "b", "a"], 10)
-    assert await taken.due(3, "one", 1, 1_000, 2) == (["c", "b"], 10)
-    assert await taken.due(3, "one", 1, 10, 10) == ([], 10)
+    assert await taken.due(3, "one", 1, 30, 10) == Due(["c", "b"], 10, "")
+    assert await taken.due(3, "one", 1, 31, 10) == Due(["c", "b", "a"], 10, "")
+    assert await taken.due(3, "one", 1, 1_000, 2) == Due(["c", "b"], 10, "")
+    assert await taken.due(3, "one", 1, 10, 10) == Due([], 10, "")
 
 
 async def test_nobody_is_due_where_time_alone_changes_nothing(taken: RedisStore, world: World) -> None:
-    assert await taken.due(3, "one", 0, START, 10) == ([], None)
+    assert await taken.due(3, "one", 0, START, 10) == Due([], None, "")
     await taken.commit(3, "one", 0, Commit(customers=[world.write(world.customer("900"), due=5)]))
     await taken.commit(3, "one", 1, Commit(customers=[world.write(world.customer("900"), due=None)]))
-    assert await taken.due(3, "one", 2, START, 10) == ([], None)
+    assert await taken.due(3, "one", 2, START, 10) == Due([], None, "")
 
 
 async def test_instants_are_exact_to_the_millisecond(taken: RedisStore, world: World) -> None:
     late = 253_402_300_799_999  # the end of the year 9999
     await taken.commit(3, "one", 0, Commit(customers=[world.write(world.customer("900"), due=late)]))
-    assert await taken.due(3, "one", 1, late, 10) == ([], late)
-    assert await taken.due(3, "one", 1, late + 1, 10) == (["900"], late)
+    assert await taken.due(3, "one", 1, late, 10) == Due([], late, "")
+    assert await taken.due(3, "one", 1, late + 1, 10) == Due(["900"], late, "")
 
 
 # -- the outbox ----------------------------------------------------------------------------------------------------
@@ -406,11 +420,11 @@ async def test_customers_may_be_called_anything(taken: RedisStore, world: World)
     customers = {name: world.customer(name, n + 1) for n, name in enumerate(STRANGE_IDS)}
     writes = [world.write(customer, due=7) for customer in customers.values()]
     await taken.commit(3, "one", 0, Commit(customers=writes))
-    for loaded in await taken.load(3, STRANGE_IDS):
+    for loaded in await taken.load(3, STRANGE_IDS, world.packing):
         world.same(loaded, customers[loaded.customer_id])
-    assert sorted([name async for name in taken.customers(3)]) == sorted(STRANGE_IDS)
-    ids, _ = await taken.due(3, "one", 1, 8, 100)
-    assert sorted(ids) == sorted(STRANGE_IDS)
+    assert sorted([found async for found in taken.customers()]) == [(3, name) for name in sorted(STRANGE_IDS)]
+    due = await taken.due(3, "one", 1, 8, 100)
+    assert sorted(due.customers) == sorted(STRANGE_IDS)
 
 
 async def test_every_key_stands_under_the_hash_tag_of_its_shard(
@@ -433,4 +447,4 @@ async def test_prefixes_with_glob_characters_keep_stores_apart(make_store: MakeS
         customer = world.customer(f"of {prefix}")
         await store.commit(3, "one", 0, Commit(customers=[world.write(customer)]))
     for prefix in ("loyal*", "loyalty", "loyal[t]y"):
-        assert [name async for name in make_store(prefix=prefix).customers(3)] == [f"of {prefix}"]
+        assert [found async for found in make_store(prefix=prefix).customers()] == [(3, f"of {prefix}")]

@@ -11,6 +11,7 @@ from schemas.program import Program
 from streams.protocols import (
     PURCHASES,
     Commit,
+    Due,
     UnavailableError,
 )
 from streams.redis_store import RedisStore, connect
@@ -35,7 +36,7 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(
     await forget()
     await store.commit(3, "one", 0, some(world))
     await forget()
-    assert await store.due(3, "one", 1, START + 2 * DAY, 10) == (["900"], START + DAY)
+    assert await store.due(3, "one", 1, START + 2 * DAY, 10) == Due(["900"], START + DAY, "")
     await forget()
     await store.trim(3, "one", 2, 5)
     state = await store.peek(3)
@@ -54,14 +55,14 @@ async def test_a_server_that_is_gone_is_unavailable(
     own_valkey: ValkeyServer, packing: Packing, world: World
 ) -> None:
     client = connect(f"redis://{own_valkey.address}/0")
-    store = RedisStore(client, PREFIX, BINDING, packing)
+    store = RedisStore(client, PREFIX, BINDING)
     try:
         await store.take_over(3, "one", BEGIN, 0)
         own_valkey.kill()
         for work in (
             store.now(),
             store.peek(3),
-            store.load(3, ["900"]),
+            store.load(3, ["900"], packing),
             store.commit(3, "one", 0, some(world)),
             store.due(3, "one", 0, START, 10),
             store.trim(3, "one", 0, None),
@@ -79,7 +80,7 @@ async def test_a_server_without_memory_takes_no_half_batch(
     own_valkey: ValkeyServer, packing: Packing, world: World
 ) -> None:
     client = connect(f"redis://{own_valkey.address}/0")
-    store = RedisStore(client, PREFIX, BINDING, packing)
+    store = RedisStore(client, PREFIX, BINDING)
 
     async def everything() -> dict[bytes, Any]:
         return {key: await client.dump(key) for key in sorted(await client.keys("*"))}
@@ -110,7 +111,7 @@ async def test_memory_that_runs_out_in_the_middle_of_a_commit_does_not_cut_it(
     own_valkey: ValkeyServer, packing: Packing, world: World
 ) -> None:
     client = connect(f"redis://{own_valkey.address}/0")
-    store = RedisStore(client, PREFIX, BINDING, packing)
+    store = RedisStore(client, PREFIX, BINDING)
     try:
         await store.take_over(3, "one", BEGIN, 0)
         commit = some(world)

@@ -1,0 +1,219 @@
+"""The rules that hold for a shard: one program's, and, while customers are moved from another to it, both.
+
+A change of program is an instant in each customer's time (docs/tiers.md, "A new program"): what comes before it
+goes by the program before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+import msgspec
+
+from loyalty.customer import Customer
+from loyalty.fold import Fold
+from loyalty.tiers import Ladder
+from loyalty.views import Beneath, Change, CustomerView, change_body, dump_line
+from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade
+from schemas.program import Program
+from schemas.tier_change import TierEvent
+from schemas.times import parse_rfc3339
+
+
+class Previous(msgspec.Struct, frozen=True):
+    """The program before, the instant (epoch milliseconds) at which another took its place, and until when
+    those who were there are protected."""
+
+    program: Program
+    at: int
+    protect_until: int | None
+
+
+Moved = Callable[[str, str, str], None]
+"""Told of each customer that is moved: customer_id, the tier before by the program before, and the tier then."""
+
+
+class Rules:
+    """What the streams ask: customers of this program's ``generation``, and those still on the one before.
+
+    Every method takes a customer of either. Generations count the programs of a store, from 0.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        generation: int = 0,
+        previous: Previous | None = None,
+        moved: Moved | None = None,
+    ) -> None:
+        """Raises ``ValueError`` where the tzdata package lacks a program's time zone."""
+        self.program = program
+        self.generation = generation
+        self.previous = previous
+        self._moved = moved
+        self._fold = Fold(program)
+        # How long things are remembered changes for all at once, when the first worker of the new program reads.
+        self._old: Fold | None = None
+        if previous is not None:
+            self._old = Fold(msgspec.structs.replace(previous.program, ledger=program.ledger))
+
+    def new_customer(self, customer_id: str) -> Customer:
+        """A customer of whom nothing is known: the first tier, ``tier_seq`` 0, no time."""
+        return Customer(customer_id, self.generation)
+
+    def is_moved(self, customer: Customer) -> bool:
+        """Whether the customer is on the present program."""
+        return customer.generation == self.generation
+
+    def apply(
+        self, customer: Customer, event: PurchaseMade | RefundMade, newest: int | None
+    ) -> list[Change] | None:
+        """See ``Fold.apply``."""
+        if customer.generation == self.generation:
+            return self._fold.apply(customer, event, newest)
+        previous, old = self._before()
+        if _is_before(previous, customer, event.occurred_at):
+            return old.apply(customer, event, newest)
+        if self._fold.is_duplicate(customer, event, newest):
+            return None
+        return self.move(customer) + (self._fold.apply(customer, event, newest) or [])
+
+    def touch(self, customer: Customer, event: TouchpointMade, newest: int | None) -> bool:
+        """See ``Fold.touch``; moves nobody."""
+        return self._fold.touch(customer, event, newest)
+
+    def command(
+        self, customer: Customer, event: OverrideCommanded, newest: int | None
+    ) -> list[Change] | None:
+        """See ``Fold.command``. One that names a tier which only the present program has finds the customer
+        moved."""
+        if customer.generation == self.generation:
+            return self._fold.command(customer, event, newest)
+        previous, old = self._before()
+        known = event.mode == "clear" or event.tier in old.standing.ladder.index
+        if known and _is_before(previous, customer, event.occurred_at):
+            return old.command(customer, event, newest)
+        if self._fold.is_duplicate(customer, event, newest):
+            return None
+        return self.move(customer) + (self._fold.command(customer, event, newest) or [])
+
+    def advance(self, customer: Customer, until: int) -> list[Change]:
+        """See ``Fold.advance``; a customer for whom the change of program is due is moved on the way."""
+        if customer.generation == self.generation:
+            return self._fold.advance(customer, until)
+        previous, old = self._before()
+        if until <= previous.at:
+            return old.advance(customer, until)
+        return self.move(customer) + self._fold.advance(customer, until)
+
+    def move(self, customer: Customer) -> list[Change]:
+        """Move a customer from the program before to the present one, now; nothing for one that is moved."""
+        if customer.generation == self.generation:
+            return []
+        changes, before = self._move(customer)
+        if self._moved is not None:
+            self._moved(customer.customer_id, before, self._fold.standing.ladder.names[customer.tier])
+        return changes
+
+    def adopt(self, customer: Customer, told: TierEvent, beneath: Beneath | None) -> None:
+        """Take over what a published record says of tier, sequence and what is beneath, where the store lost it.
+
+        The later of the two times holds. Orders, and overrides by command, come again from the inputs. Raises
+        ``ValueError`` for a tier that the program does not have.
+        """
+        self._of(customer).adopt(customer, told, parse_rfc3339(told.effective_at), beneath)
+
+    def withdraw(self, customer: Customer, tier: str, tier_seq: int, until: int) -> list[Change]:
+        """Undo what was decided and not published since the customer was told to be in ``tier`` with
+        ``tier_seq``: protected there until ``until``. A tier that the program lacks is left as it is.
+        """
+        return self._of(customer).standing.withdraw(customer, tier, tier_seq, until)
+
+    def next_due(self, customer: Customer) -> int | None:
+        """When time alone would next change the standing, or the program does; None where neither will."""
+        if customer.generation == self.generation:
+            return self._fold.next_due(customer)
+        previous, old = self._before()
+        if customer.time is None:
+            return None
+        due = old.next_due(customer)
+        at = max(customer.time, previous.at)
+        return at if due is None else min(at, due)
+
+    def view(self, customer: Customer, at: int) -> CustomerView:
+        """See ``Fold.view``."""
+        if customer.generation == self.generation:
+            return self._fold.view(customer, at)
+        previous, old = self._before()
+        if at < previous.at:
+            return old.view(customer, at)
+        shown = copy(customer)
+        self._move(shown)
+        return self._fold.view(shown, at)
+
+    def advanced(self, customer: Customer, at: int) -> tuple[Program, Ladder, Customer]:
+        """A copy of the customer as ``view`` has it at ``at``, with the program that holds then and its ladder.
+
+        Raises ``ValueError`` as ``view`` does.
+        """
+        shown, fold = copy(customer), self._fold
+        if customer.generation != self.generation:
+            previous, old = self._before()
+            if at < previous.at:
+                fold = old
+            else:
+                self._move(shown)
+        if shown.time is not None and at < shown.time:
+            fold._rewind(shown, at)
+        else:
+            fold.advance(shown, at + 1)
+            shown.slide(at - fold.program.window)
+        return fold.program, fold.standing.ladder, shown
+
+    def readable(self, customer: Customer) -> dict[str, str]:
+        """See ``Fold.readable``."""
+        return self._of(customer).readable(customer)
+
+    def dump_line(self, view: CustomerView) -> dict[str, Any]:
+        """A line of ``state dump --json``."""
+        return dump_line(self.program, view)
+
+    def change_body(self, change: Change) -> TierEvent:
+        """The wire's body of a change."""
+        return change_body(self.program, change)
+
+    def program_of(self, generation: int) -> Program | None:
+        """The program that customers of a generation are on; None where these rules do not know it."""
+        if generation == self.generation:
+            return self.program
+        return self.previous.program if self.previous and generation == self.generation - 1 else None
+
+    def _move(self, customer: Customer) -> tuple[list[Change], str]:
+        """The changes, and the tier before them."""
+        previous, old = self._before()
+        names = old.standing.ladder.names
+        customer.generation = self.generation
+        customer.since = None
+        if customer.time is None:
+            return [], names[customer.tier]
+        changes = old.advance(customer, previous.at)
+        before = names[customer.tier]
+        customer.since = None
+        customer.time = max(customer.time, previous.at)
+        customer.arrange(customer.time - self.program.window)
+        changes += self._fold.standing.carry_over(customer, old.standing, previous.protect_until)
+        return changes, before
+
+    def _before(self) -> tuple[Previous, Fold]:
+        if self.previous is None or self._old is None:
+            raise ValueError("a customer of another program, and these rules know no other")
+        return self.previous, self._old
+
+    def _of(self, customer: Customer) -> Fold:
+        return self._fold if customer.generation == self.generation else self._before()[1]
+
+
+def _is_before(previous: Previous, customer: Customer, at: int) -> bool:
+    return at < previous.at and (customer.time is None or customer.time < previous.at)
