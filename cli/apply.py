@@ -112,9 +112,7 @@ class _Applying:
                         left = await change.left()
                         if left != before:
                             moved_at, before = time.monotonic(), left
-                        # Who was there in two lists at first is moved once.
-                        done = max(0, total - left)
-                        advance(done, done)
+                        advance(total - left, total - left)
 
     @asynccontextmanager
     async def _change(self) -> "AsyncIterator[ProgramChange]":

@@ -350,8 +350,10 @@ class Shard:
             withdrawn = fallen(self.outbox.behind(self.state.held))
             customers = await self._customers(withdrawn)
             for customer_id, held in withdrawn.items():
-                changes += self._rules.withdraw(customers[customer_id], held.tier, held.tier_seq, int(until))
-                commit.replaced |= dict.fromkeys(held.numbers, encode(NOTHING))
+                told = self._rules.withdraw(customers[customer_id], held.tier, held.tier_seq, int(until))
+                if told:  # else the program does not have the tier any more: what was decided goes out
+                    changes += told
+                    commit.replaced |= dict.fromkeys(held.numbers, encode(NOTHING))
         await self._commit(commit, customers, changes, [])
         self._metrics.decided(changes)
 

@@ -267,7 +267,8 @@ class Shards:
         try:
             if batch.topic == COMMANDS:
                 async with shard.commands:
-                    await self._after_purchases(shard, batch)
+                    if not await self._after_purchases(shard, batch):
+                        return
                     await shard.process(batch)
             else:
                 await shard.process(batch)
@@ -279,21 +280,22 @@ class Shards:
             self._progress.set()
             done()
 
-    async def _after_purchases(self, shard: Shard, batch: Batch) -> None:
-        """Wait until the purchases that were appended before some commands are committed.
+    async def _after_purchases(self, shard: Shard, batch: Batch) -> bool:
+        """Wait until the purchases that were appended before some commands are committed; False where the shard went.
 
         A command moves its customer's time: a purchase that is only unread must not come too late for that.
         """
         if not batch.records:
-            return
+            return self._held.get(shard.partition) is shard
         appended = batch.records[-1].timestamp
         ends = await self._log.ends([shard.partition])
         end, state = ends[PURCHASES, shard.partition], shard.state
         while self._held.get(shard.partition) is shard:
             if state.offsets[PURCHASES] >= end or state.appended.get(PURCHASES, -1) > appended:
-                return
+                return True
             self._progress.clear()
             await self._progress.wait()
+        return False
 
     def watermark(self, topic: str, partition: int) -> int | None:
         """Up to where the input is committed, None where the shard is not here."""
@@ -320,15 +322,19 @@ class Shards:
     async def publish(self) -> None:
         """For ever: publish the outbox of every shard that is here."""
         publishing: dict[Shard, asyncio.Task[None]] = {}
-        while True:
-            self._changed.clear()
-            for shard in list(publishing):
-                if self._held.get(shard.partition) is not shard:
-                    publishing.pop(shard).cancel()
-            for shard in self._held.values():
-                if shard not in publishing:
-                    publishing[shard] = self._guarded(self._publish(shard))
-            await self._changed.wait()
+        try:
+            while True:
+                self._changed.clear()
+                for shard in list(publishing):
+                    if self._held.get(shard.partition) is not shard:
+                        publishing.pop(shard).cancel()
+                for shard in self._held.values():
+                    if shard not in publishing:
+                        publishing[shard] = self._guarded(self._publish(shard))
+                await self._changed.wait()
+        finally:
+            for task in publishing.values():
+                task.cancel()
 
     async def _publish(self, shard: Shard) -> None:
         try:

@@ -39,10 +39,21 @@ local function each_pair(call)
   end
 end
 
+-- Entries that become others must still be there.
+local gone = (redis.call('HGET', shard, 'outbox_last') or 0) - redis.call('LLEN', outbox)
+local ahead = 5
+for _ = 1, 3 do
+  ahead = ahead + 1 + tonumber(ARGV[ahead])
+end
+for i = ahead + 1, ahead + tonumber(ARGV[ahead]), 2 do
+  if tonumber(ARGV[i]) <= gone then
+    return redis.error_reply('REFUSED outbox entry ' .. ARGV[i] .. ', published up to ' .. gone)
+  end
+end
+
 redis.call('HINCRBY', shard, 'version', 1)
 take('HSET', shard, count())
 each_pair(function(field, number) redis.call('HINCRBY', shard, field, number) end)
-local gone = redis.call('HGET', shard, 'outbox_last') - redis.call('LLEN', outbox)
 local entries = count()
 if entries > 0 then
   take('RPUSH', outbox, entries)

@@ -395,6 +395,43 @@ def test_tail_shows_any_record_and_no_aborted_one(kizuna: Cli, stack: LocalStack
     assert "\\x1b[31mtext" in text
 
 
+def test_tail_tells_the_three_kinds_of_tier_changes_apart(kizuna: Cli, stack: LocalStack) -> None:
+    assert kizuna("topics", "create", "--topic-prefix", "kinds.", "--partitions", "1").ok
+    body = {
+        "customer_id": "900",
+        "previous_tier": "gold",
+        "tier": "gold",
+        "reason": "window_expiry",
+        "effective_at": "2024-01-05T10:00:00.000Z",
+    }
+    until = {"at_risk_until": "2024-02-05T10:00:00.000Z"}
+    changed = {"tier": "silver", "direction": "downgrade"}
+    producer = KafkaProducer(bootstrap_servers=stack.brokers)
+    for given, kind in (
+        (until, b"loyalty.tier.at-risk.v1"),
+        (until, None),
+        ({}, b"loyalty.tier.retained.v1"),
+        ({}, None),
+        (changed, b"loyalty.tier.changed.v1"),
+        (changed, None),
+    ):
+        headers = [] if kind is None else [("ce_type", kind)]
+        producer.send("kinds.tier-changes", json.dumps(body | given).encode(), b"900", headers=headers)
+    producer.close()
+
+    lines = kizuna("tail", "tier-changes", "--topic-prefix", "kinds.", "--no-follow").ok.splitlines()
+
+    at = "2024-01-05T10:00:00Z  900           "
+    at_risk = f"{at}gold at risk until 2024-02-05T10:00:00Z  window_expiry"
+    retained = f"{at}gold retained  window_expiry"
+    fell = f"{at}gold → silver  window_expiry"
+    assert lines == [at_risk, at_risk, retained, retained, fell, fell]
+    found = kizuna(
+        "tail", "tier-changes", "--topic-prefix", "kinds.", "--no-follow", "--json"
+    ).ok.splitlines()
+    assert [json.loads(line)["value"] for line in found[::2]] == [body | until, body, body | changed]
+
+
 def test_tail_ends_after_the_limit_or_where_the_topic_ends(quiet: Cli) -> None:
     lines = "\n".join(json.dumps({"type": "touchpoint", "customer_id": f"l{i}"}) for i in range(5))
     assert quiet("publish", "-", "--topic", "touchpoints", stdin=lines).ok

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import redis
-from kafka import KafkaConsumer
+from confluent_kafka import Consumer
 
 from cli.local_stack import LocalStack
 from streams.keys import ShardKeys
@@ -68,14 +68,15 @@ def rows(text: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def member(stack: LocalStack, moved: Cli) -> Iterator[KafkaConsumer]:
+def member(stack: LocalStack, moved: Cli) -> Iterator[Consumer]:
     """Somebody in the workers' group who moves nobody."""
-    consumer = KafkaConsumer(
-        "moved.purchases", bootstrap_servers=stack.brokers, group_id="moved", enable_auto_commit=False
+    consumer = Consumer(
+        {"bootstrap.servers": stack.brokers, "group.id": "moved", "enable.auto.commit": False}
     )
-    wait_until(lambda: consumer.poll(timeout_ms=100) or consumer.assignment())
+    consumer.subscribe(["moved.purchases"])
+    wait_until(lambda: consumer.poll(0.1) or consumer.assignment())
     yield consumer
-    consumer.close(autocommit=False)
+    consumer.close()
 
 
 def test_a_dry_run_shows_who_would_go_where_and_changes_nothing(moved: Cli, folder: Path) -> None:
@@ -125,7 +126,7 @@ def test_what_the_store_is_on_already_is_said_and_no_failure(moved: Cli, folder:
 
 
 def test_it_is_broken_off_and_goes_on_without_a_worker(
-    moved: Cli, folder: Path, stack: LocalStack, member: KafkaConsumer
+    moved: Cli, folder: Path, stack: LocalStack, member: Consumer
 ) -> None:
     file = changed(folder, "applied", 6)
     process = moved.start("program", "apply", file)
@@ -147,7 +148,7 @@ def test_it_is_broken_off_and_goes_on_without_a_worker(
     another = moved("program", "apply", changed(folder, "another", 7)).error
     assert another.startswith("another change of the program is under way")
 
-    member.close(autocommit=False)
+    member.close()
     done = moved("program", "apply", file, "--json")
 
     printed: Any = json.loads(done.ok)

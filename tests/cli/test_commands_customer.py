@@ -4,14 +4,14 @@ import getpass
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from schemas.times import parse_rfc3339
-from tests.cli.conftest import Cli, wait_until
+from schemas.times import DAY, parse_rfc3339
+from tests.cli.conftest import Cli, wait_until, working
 from tests.cli.test_commands import purchase
 
 #: After every event of the tests, so that no other test's purchase is newer.
@@ -129,49 +129,60 @@ def test_the_page_says_why_unless_a_customer_is_called_so(bought: Cli, worker_po
 # --- override
 
 
-def test_an_override_is_sent_and_holds(bought: Cli, orders_of: Callable[[str], int]) -> None:
-    assert bought("publish", "-", stdin=purchase("w-913", "913")).ok
-    wait_until(lambda: orders_of("913") == 1)
-    done = bought(
+@pytest.fixture(scope="module")
+def wall(kizuna: Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """A store and a worker that go by the wall clock: an override is an event of today."""
+    prefixes = {"KIZUNA_TOPIC_PREFIX": "wall.", "KIZUNA_REDIS_PREFIX": "wall", "KIZUNA_GROUP": "wall"}
+    found = Cli(kizuna.env | prefixes | {"KIZUNA_CLOCK": "wall"})
+    assert found("topics", "create", "--partitions", "1").ok
+    with working(found, tmp_path_factory.mktemp("wall") / "log"):
+        yield found
+
+
+def test_an_override_is_sent_and_holds_until_it_is_cleared(wall: Cli) -> None:
+    done = wall(
         *("customer", "913", "override", "floor", "gold", "--until", "30d"),
         *("--actor", "anna", "--reason", "late parcel", "--json"),
     )
     sent = json.loads(done.ok)
-    assert sent["topic"] == "loyalty.customer-commands"
+    assert (sent["topic"], sent["partition"], sent["offset"]) == ("wall.customer-commands", 0, 0)
     event = sent["value"]
-    assert list(event) == [
-        *(
-            "event_id",
-            "source",
-            "type",
-            "customer_id",
-            "occurred_at",
-            "mode",
-            "tier",
-            "until",
-            "actor",
-            "reason",
-        )
-    ]
-    assert (event["source"], event["type"], event["mode"]) == ("kizuna-cli", "override", "floor")
-    assert parse_rfc3339(event["until"]) - parse_rfc3339(event["occurred_at"]) <= 30 * 86_400_000
+    assert (
+        event
+        | {
+            "source": "kizuna-cli",
+            "type": "override",
+            "customer_id": "913",
+            "mode": "floor",
+            "tier": "gold",
+            "actor": "anna",
+            "reason": "late parcel",
+        }
+        == event
+    )
+    lasts = parse_rfc3339(event["until"]) - parse_rfc3339(event["occurred_at"])
+    assert 29 * DAY < lasts <= 30 * DAY
 
-    def held() -> Any:
-        return json.loads(bought("customer", "913", "why", "--as-of", event["occurred_at"], "--json").ok)[
-            "override"
-        ]
+    def why() -> Any:
+        done = wall("customer", "913", "why", "--json")
+        return json.loads(done.out) if done.code == 0 else None
 
-    found = wait_until(held)
-    assert (found["mode"], found["tier"], found["until"]) == ("floor", "gold", event["until"])
-    assert (found["actor"], found["reason"]) == ("anna", "late parcel")
-    lines = bought("customer", "913", "why", "--as-of", event["occurred_at"]).ok
-    assert "floor: at least gold until" in lines
-    assert "anna: late parcel" in lines
+    held = wait_until(why)["override"]
+    assert (held["mode"], held["tier"], held["until"]) == ("floor", "gold", event["until"])
+    assert (held["actor"], held["reason"]) == ("anna", "late parcel")
+    text = wall("customer", "913", "why").ok
+    assert "floor: at least gold until" in text
+    assert "anna: late parcel" in text
 
-    cleared = bought("customer", "913", "override", "clear", "--reason", "it came")
-    assert "nothing is to hold customer 913" in cleared.ok
+    cleared = wall("customer", "913", "override", "clear", "--reason", "it came")
+    assert cleared.ok.startswith("nothing is to hold customer 913")
     assert f"by {getpass.getuser()}: it came" in cleared.out
-    wait_until(lambda: json.loads(bought("customer", "913", "--json").ok)["tier"] == "member")
+    wait_until(lambda: why()["tier"] == "member")
+    changes = wall("tail", "tier-changes", "--no-follow").ok.splitlines()
+    assert [line.split()[2:] for line in changes] == [
+        ["member", "→", "gold", "override"],
+        ["gold", "→", "member", "override"],
+    ]
 
 
 @pytest.mark.parametrize(

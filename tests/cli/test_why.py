@@ -4,12 +4,17 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loyalty import Customer, Previous, Rules
 from loyalty.why import Coming, why, why_line
 from schemas.events import OverrideCommanded, PurchaseMade, RefundMade
 from schemas.program import Program, parse_program
 from schemas.times import DAY, format_ms, parse_rfc3339
+from tests.loyalty.comparison import Pair, latest
+from tests.loyalty.test_fold_and_batch import steps
+from tests.loyalty.worlds import UNIT, content, programs
 
 BEGIN = parse_rfc3339("2024-01-01T00:00:00Z")
 
@@ -236,3 +241,35 @@ def test_before_what_time_brought_it_answers_as_of_then() -> None:
     assert why(rules, customer, BEGIN + 25 * DAY).tier == "silver"
     with pytest.raises(ValueError, match="after"):
         why(rules, customer_of([bought(0), bought(10)], rules), BEGIN + 5 * DAY)
+
+
+@given(programs(), steps, st.integers(0, 80))
+@settings(max_examples=150, deadline=None)
+def test_whatever_happened_it_says_what_the_rules_decide_and_will_decide(
+    program: Program, steps: list[Any], units: int
+) -> None:
+    pair = Pair(program)
+    for step in steps:
+        pair.take(step)
+    rules, at = pair.shard.rules, latest(pair.shard) + units * UNIT
+    rules = Rules(rules.program, rules.generation, rules.previous)
+    for customer_id, customer in pair.shard.customers.items():
+        before = content(pair.shard, customer_id)
+        found, view = why(rules, customer, at), rules.view(customer, at)
+        assert content(pair.shard, customer_id) == before
+        assert (found.tier, found.tier_seq) == (view.tier, view.tier_seq)
+        assert (found.monetary, len(found.orders)) == (view.monetary, view.frequency)
+        _, ladder, shown = rules.advanced(customer, at)
+        assert ladder.holds(shown, at) == (not found.retain.failing)
+        if not found.retain.failing:
+            lost = found.retain.lost_first
+            assert (None if lost is None else lost[1]) == ladder.next_loss(shown)
+        if found.enter is not None and found.missing is not None:
+            lacks = (found.missing.monetary, found.missing.frequency, found.missing.recency)
+            assert (lacks == (0, 0, None)) == (not found.enter.failing)
+        changes = rules.advance(shown, at + 100_000 * DAY)
+        assert found.next == tuple(
+            Coming(c.kind, c.previous_tier, c.tier, c.effective_at, c.reason, c.at_risk_until)
+            for c in changes
+            if c.effective_at == changes[0].effective_at
+        )

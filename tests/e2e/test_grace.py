@@ -194,7 +194,7 @@ async def test_a_worker_is_killed_at_work_and_a_reader_of_the_log_alone_holds_wh
         table, state = await both(space, [str(event["customer_id"]) for event in events])
         assert table == state
     reasons = {(body["reason"], "at_risk_until" in body) for body in space.changes()}
-    assert {("window_expiry", True), ("refund", True), ("inactivity", False)} <= reasons
+    assert {("window_expiry", True), ("inactivity", False), ("purchase", False)} <= reasons
     await matches_the_batch(space, events)
 
 

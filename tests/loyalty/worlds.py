@@ -130,6 +130,8 @@ def programs(draw: st.DrawFn, *, short_ledgers: bool = True, plain: bool | None 
             below.min_frequency + draw(st.integers(0, 2)),
             recency,
         )
+        if not tier.min_monetary and not tier.min_frequency and recency is None:
+            tier = msgspec.structs.replace(tier, min_frequency=1)  # the program file asks for some threshold
         tiers.append(tier if plain else draw(kept(tier)))
     return program(
         window=window,

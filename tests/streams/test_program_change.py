@@ -383,11 +383,22 @@ async def test_another_version_is_refused_while_the_switch_is_half_done(
             await change(other)
 
 
+@pytest.mark.parametrize("done", [False, True])
 async def test_of_two_changes_at_once_one_is_refused_and_changes_nothing(
-    old: Workers, change: Change, after: Program, third: Program, dump: Callable[[], Awaitable[Dump]]
+    old: Workers,
+    change: Change,
+    redis: Redis,
+    after: Program,
+    third: Program,
+    dump: Callable[[], Awaitable[Dump]],
+    *,
+    done: bool,
 ) -> None:
     one, other = await change(after), await change(third)
-    await one.begin(None)
+    await apply(one)
+    if done:
+        await (await new(redis, after)).move(NEWEST)
+        assert await one.left() == 0
     switched = await dump()
     with pytest.raises(ChangeError, match="changed by somebody else meanwhile"):
         await other.begin(None)

@@ -96,6 +96,17 @@ async def test_too_many_falls_hold_everything_from_their_commit_on(
     assert len(shard.outbox) == 10 + 1 + 1
 
 
+async def test_further_falls_leave_the_hold_where_it_is(
+    shard: Shard, memory: MemoryStore, writer: MemoryWriter
+) -> None:
+    await rise(shard, fall_late=5)
+    await shard.sweep(AFTER, AFTER)
+    await shard.sweep(AFTER + DAY, AFTER + DAY)
+    assert (shard.state.held, memory.state.held) == (10, 10)
+    await publish(shard)
+    assert {told["direction"] for told in writer.told()} == {"upgrade"}
+
+
 async def test_as_many_falls_as_are_allowed_hold_nothing(
     shard: Shard, memory: MemoryStore, writer: MemoryWriter, metrics: Metrics
 ) -> None:
@@ -248,6 +259,20 @@ async def test_after_a_release_falls_are_counted_anew(shard: Shard, memory: Memo
     await decide(shard, memory, "release")
     await shard.sweep(AFTER + DAY, AFTER + DAY)
     assert memory.state.held == 17, "three of ten are too many again"
+
+
+async def test_falls_before_a_release_do_not_count_after_it(shard: Shard, memory: MemoryStore) -> None:
+    lines = [(customer, NOON, "150.00") for customer in TEN]
+    await shard.process(
+        bought(0, *lines, *((customer, NOON + n + 1, "150.00") for n, customer in enumerate(TEN[3:])))
+    )
+    await shard.sweep(AFTER, AFTER)
+    assert memory.state.held == 10
+    await decide(shard, memory, "release")
+    await shard.sweep(AFTER + 2, AFTER + 2)
+    assert (memory.state.held, sum(memory.state.falls.values())) == (None, 2)
+    await shard.sweep(AFTER + 3, AFTER + 3)
+    assert memory.state.held == 10 + 3 + 2
 
 
 async def test_dropped_falls_are_never_told_and_the_customers_are_told_to_be_where_they_were(

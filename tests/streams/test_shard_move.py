@@ -162,6 +162,7 @@ async def test_an_event_moves_its_customer_who_is_not_moved_again(
     assert tally(memory) == {("silver", "member"): 1}
     memory.left.add(LOW)  # the list may be made after the event
     assert await shard.move(AT, 100) == 4
+    assert {write.customer_id for write in memory.commits[-1].customers} == {HIGH, NONE, TOUCHED}
     assert memory.left == set()
     assert tally(memory)["silver", "member"] == 1
     await publish(shard)
@@ -310,9 +311,6 @@ async def test_falls_by_a_changed_program_are_counted_and_can_be_dropped(
     assert writer.brief(LOW)[1:] == [(2, "silver", "silver", "override")]
 
 
-@pytest.mark.xfail(
-    reason="Shard._carry_out withdraws the entries of customers whom Rules.withdraw leaves as they are"
-)
 async def test_a_fall_from_a_tier_that_the_program_does_not_have_any_more_is_not_dropped(
     before: Program, memory: MemoryStore, writer: MemoryWriter
 ) -> None:

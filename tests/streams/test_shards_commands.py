@@ -205,10 +205,6 @@ async def test_where_kafka_does_not_answer_the_shard_is_lost_and_nothing_is_comm
     assert world.shards._lost.is_set()
 
 
-BUG = "Shards._process commits a command whose shard went while it waited"
-
-
-@pytest.mark.xfail(reason=BUG)
 async def test_a_command_that_waits_is_let_go_with_its_shard(world: World) -> None:
     world.log.at[PURCHASES, PARTITION] = 1
     await world.hand(pinned(0), pinned(1), Batch(COMMANDS, PARTITION, 2, 3, []))
@@ -218,7 +214,6 @@ async def test_a_command_that_waits_is_let_go_with_its_shard(world: World) -> No
     assert (world.committed(), world.done) == ([], [])
 
 
-@pytest.mark.xfail(reason=BUG)
 async def test_a_command_that_waits_does_not_hold_up_the_end_of_the_worker(world: World) -> None:
     world.log.at[PURCHASES, PARTITION] = 1
     await world.hand(pinned(0), pinned(1))
@@ -228,7 +223,6 @@ async def test_a_command_that_waits_does_not_hold_up_the_end_of_the_worker(world
     assert world.shards.watermark(COMMANDS, PARTITION) == 0
 
 
-@pytest.mark.xfail(reason=BUG)
 async def test_a_command_that_waited_before_a_take_over_is_not_committed_by_the_old_shard(
     world: World, rules: Program
 ) -> None:
