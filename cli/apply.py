@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from streams.program_change import Move, ProgramChange
 
 _LOOK_AGAIN = 0.3
-#: Seconds without anybody moved, after which is looked whether the moving has failed.
+#: Seconds without anybody moved, after which it is said what is waited for.
 _STALLED = 10.0
 
 
@@ -102,17 +102,21 @@ class _Applying:
         from streams.headless import moving_without_workers
 
         total = left = await change.left()
-        with progress("moving", "customers", total) as advance:
-            while left:
-                # Where the moving fails, it says so as it ends.
-                async with moving_without_workers(self.settings, self.program):
-                    moved_at, before = time.monotonic(), left
-                    while left and time.monotonic() - moved_at < _STALLED:
-                        await asyncio.sleep(_LOOK_AGAIN)
-                        left = await change.left()
-                        if left != before:
-                            moved_at, before = time.monotonic(), left
-                        advance(total - left, total - left)
+        moved_at = time.monotonic()
+        async with moving_without_workers(self.settings, self.program) as mover:
+            with progress("moving", "customers", total) as advance:
+                while left:
+                    await asyncio.sleep(_LOOK_AGAIN)
+                    mover.check()
+                    before, left = left, await change.left()
+                    if left != before:
+                        moved_at = time.monotonic()
+                    elif time.monotonic() - moved_at > _STALLED:
+                        moved_at = time.monotonic()
+                        click.echo(_waiting(mover.is_at_work, left), err=True)
+                    # Who was there in two lists at first is moved once.
+                    done = max(0, total - left)
+                    advance(done, done)
 
     @asynccontextmanager
     async def _change(self) -> "AsyncIterator[ProgramChange]":
@@ -196,6 +200,15 @@ class _Applying:
     def _row(self, dry_run: bool, move: "Move") -> tuple[str, ...]:
         at_risk = (f"{move.at_risk:,}",) if dry_run else ()
         return shown(move.before), shown(move.after), f"{move.customers:,}", *at_risk
+
+
+def _waiting(alone: bool, left: int) -> str:
+    if alone:
+        return (
+            f"{counted(left, 'customer')} left: records of before the change are unread, which no more than a worker "
+            "reads; start one with the new program file"
+        )
+    return f"{counted(left, 'customer')} left: waiting for the workers, which move them as far as all is read"
 
 
 def _told_alone(advance: Callable[[int, int], None]) -> Callable[[int], None]:

@@ -9,15 +9,17 @@ from typing import Any
 
 import click
 
-from cli.options import Until, json_option, print_json, settings_options
+from cli.inspecting import inspecting
+from cli.options import Instant, Until, json_option, print_json, settings_options
 from cli.records import shown
+from cli.running import run
 from schemas.events import EventDecoder
 from schemas.program import Program
 from schemas.rejection import RejectedError
 from schemas.times import format_ms
 from streams.preflight import read_program
 from streams.protocols import COMMANDS
-from streams.settings import Settings
+from streams.settings import ClockKind, Settings
 
 _SOURCE = "kizuna-cli"
 _MODES = ("pin", "floor", "clear")
@@ -31,7 +33,13 @@ _MODES = ("pin", "floor", "clear")
 )
 @click.option("--actor", metavar="NAME", help="Who decided it. Default: the login name.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why, for people.")
-@settings_options("program", "brokers", "topic_prefix")
+@click.option(
+    "--at",
+    type=Instant(),
+    metavar="TIME",
+    help="When it begins to hold. Default: now; in the event clock, the newest event of all shards.",
+)
+@settings_options("program", "brokers", "topic_prefix", "redis_url", "redis_prefix", "clock")
 @json_option
 @click.pass_obj
 def override(
@@ -42,6 +50,7 @@ def override(
     until: int | None,
     actor: str | None,
     reason: str,
+    at: int | None,
     as_json: bool,
 ) -> None:
     """Decide this customer's tier by hand: send an override, which holds from now on.
@@ -59,7 +68,7 @@ def override(
         "source": _SOURCE,
         "type": "override",
         "customer_id": customer_id,
-        "occurred_at": format_ms(time.time_ns() // 1_000_000),
+        "occurred_at": format_ms(_now(settings) if at is None else at),
         "mode": mode,
         **({} if until is None else {"tier": tier, "until": format_ms(until)}),
         "actor": _login() if actor is None else actor,
@@ -70,6 +79,18 @@ def override(
         print_json({"topic": topic, "partition": partition, "offset": offset, "value": event})
     else:
         _print(event, f"{topic}[{partition}]@{offset}")
+
+
+def _now(settings: Settings) -> int:
+    if settings.clock is ClockKind.WALL:
+        return time.time_ns() // 1_000_000
+    # In a replay now is when its events are: today would move the customer beyond all of them.
+
+    async def ask() -> int:
+        async with inspecting(settings) as inspection:
+            return await inspection.now()
+
+    return run(ask())
 
 
 def _login() -> str:

@@ -45,8 +45,11 @@ def worker(settings: Settings, log_level: str) -> None:
 
 
 def run(pipeline: Pipeline) -> int:
-    """Run until stopped; the exit status: 0 stopped or the store went over to another version of the program, 1 something
-    had to stop it."""
+    """Run until stopped; the exit status.
+
+    0: it was stopped, or gave way as the store went over to another version of the program. 1: something had to
+    stop it.
+    """
     process = faust.Worker(pipeline.app, override_logging=False, redirect_stdouts=False, quiet=True)
     process.spinner = None  # it would write control characters into a log
     try:

@@ -157,12 +157,7 @@ class Fold:
         The customer given stays as it is. ``at`` may lie before the customer's time, where only falls by time
         lie between. Raises ``ValueError`` where a counted purchase lies between.
         """
-        shown = copy(customer)
-        if shown.time is not None and at < shown.time:
-            self._rewind(shown, at)
-        else:
-            self.advance(shown, at + 1)
-            shown.slide(at - self._window)
+        shown = self.as_of(customer, at)
         last = shown.last_purchase_at
         r, f, m = score(
             self.program.scores, None if last is None else at - last, shown.frequency, shown.monetary
@@ -182,6 +177,16 @@ class Fold:
             lifetime_monetary=shown.lifetime_monetary,
             contacts=self._contacts.counts(shown, at),
         )
+
+    def as_of(self, customer: Customer, at: int) -> Customer:
+        """A copy of the customer, brought to ``at``; raises as ``view`` does."""
+        shown = copy(customer)
+        if shown.time is not None and at < shown.time:
+            self._rewind(shown, at)
+        else:
+            self.advance(shown, at + 1)
+            shown.slide(at - self._window)
+        return shown
 
     def readable(self, customer: Customer) -> dict[str, str]:
         """The small hash that any client may read, as of the customer's own time; null is an empty string."""

@@ -158,19 +158,15 @@ class Rules:
 
         Raises ``ValueError`` as ``view`` does.
         """
-        shown, fold = copy(customer), self._fold
+        fold = self._fold
         if customer.generation != self.generation:
             previous, old = self._before()
             if at < previous.at:
                 fold = old
             else:
-                self._move(shown)
-        if shown.time is not None and at < shown.time:
-            fold._rewind(shown, at)
-        else:
-            fold.advance(shown, at + 1)
-            shown.slide(at - fold.program.window)
-        return fold.program, fold.standing.ladder, shown
+                customer = copy(customer)
+                self._move(customer)
+        return fold.program, fold.standing.ladder, fold.as_of(customer, at)
 
     def readable(self, customer: Customer) -> dict[str, str]:
         """See ``Fold.readable``."""

@@ -50,72 +50,97 @@ class _NobodyReads:
             return members(admin, self._settings.group)
 
 
-@asynccontextmanager
-async def moving_without_workers(settings: Settings, program: Program) -> AsyncIterator[None]:
-    """While the block runs, move customers whenever the group has no member.
+class Mover:
+    """Moves customers whenever the group has no member; see `moving_without_workers`."""
 
-    Raises FatalError where the topics are not as they should be.
-    """
-    with administration(settings) as admin:
-        cluster = describe(admin, settings)
-    partitions = check(cluster, settings, program)
-    store = RedisStore(
-        connect(settings.redis_url),
-        settings.redis_prefix,
-        binding(settings, program, cluster, partitions),
-        program.text,
-    )
-    kafka = KafkaLog(settings, partitions)
-    await kafka.start()
-    task = asyncio.create_task(_move(settings, program, store, kafka, partitions))
-    try:
-        yield
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        await kafka.stop()
-        await store.close()
+    def __init__(
+        self, settings: Settings, program: Program, store: RedisStore, kafka: KafkaLog, partitions: int
+    ) -> None:
+        self._settings = settings
+        self._domain = Domain(program, Intake(settings, program, Placement(partitions)), settings.falls_limit)
+        self._store = store
+        self._kafka = kafka
+        self._reader = _NobodyReads(settings, partitions)
+        self._shards: Shards | None = None
+        self._failure: BaseException | None = None
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it is this process that moves customers now."""
+        return self._shards is not None
 
-async def _move(
-    settings: Settings, program: Program, store: RedisStore, kafka: KafkaLog, partitions: int
-) -> None:
-    failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def check(self) -> None:
+        """Raises what it cannot go on after."""
+        if self._failure is not None:
+            raise self._failure
 
-    async def fail(error: BaseException) -> None:
-        if not failure.done():
-            failure.set_exception(error)
-
-    domain = Domain(program, Intake(settings, program, Placement(partitions)), settings.falls_limit)
-    reader = _NobodyReads(settings, partitions)
-    while True:
-        metrics = Metrics()
-        shards = Shards(settings, domain, store, kafka, metrics, fail)
-        sweeper = Sweeper(settings, program, shards, kafka, store, metrics)
+    async def run(self) -> None:
+        """For ever: while no worker is there, take every shard over and move its customers."""
         try:
-            await shards.take_over_once(reader)
+            while True:
+                await self._once()
+                await asyncio.sleep(_LOOK_AGAIN)
+        except Exception as error:
+            await self._fail(error)
+
+    async def _once(self) -> None:
+        metrics = Metrics()
+        shards = Shards(self._settings, self._domain, self._store, self._kafka, metrics, self._fail)
+        sweeper = Sweeper(self._settings, self._domain.program, shards, self._kafka, self._store, metrics)
+        try:
+            await shards.take_over_once(self._reader)
         except ShardLostError as error:
             log.debug("workers move the customers: %s", error)
-            await asyncio.sleep(_LOOK_AGAIN)
-            continue
-        tasks = [
-            asyncio.create_task(shards.publish()),
-            asyncio.create_task(sweeper.move()),
-            asyncio.create_task(_tick(sweeper)),
-            asyncio.create_task(shards.until_lost()),
-        ]
+            return
+        self._shards = shards
+        work = (shards.publish(), sweeper.move(), _tick(sweeper))
+        tasks = [asyncio.create_task(one) for one in work]
         try:
-            await asyncio.wait([*tasks[3:], failure], return_when=asyncio.FIRST_COMPLETED)
-            if failure.done():
-                failure.result()
+            await shards.until_lost()
         finally:
+            self._shards = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await shards.close()
+
+    async def drained(self) -> None:
+        """Wait until what was decided here is published, but for what waits for an operator's decision."""
+        while (shards := self._shards) is not None and self._failure is None:
+            if not any(len(s.outbox) and s.state.held is None for s in shards.held.values()):
+                return
+            await asyncio.sleep(_LOOK_AGAIN / 10)
+
+    async def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+
+
+@asynccontextmanager
+async def moving_without_workers(settings: Settings, program: Program) -> AsyncIterator[Mover]:
+    """While the block runs, move customers whenever the group has no member.
+
+    Raises FatalError where the topics are not as they should be, UnavailableError where Kafka does not answer.
+    """
+    with administration(settings) as admin:
+        cluster = describe(admin, settings)
+    partitions = check(cluster, settings, program)
+    bound = binding(settings, program, cluster, partitions)
+    store = RedisStore(connect(settings.redis_url), settings.redis_prefix, bound, program.text)
+    kafka = KafkaLog(settings, partitions)
+    task: asyncio.Task[None] | None = None
+    try:
+        await kafka.start()
+        mover = Mover(settings, program, store, kafka, partitions)
+        task = asyncio.create_task(mover.run())
+        yield mover
+        await mover.drained()
+    finally:
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await kafka.stop()
+        await store.close()
 
 
 async def _tick(sweeper: Sweeper) -> None:

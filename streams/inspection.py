@@ -15,7 +15,7 @@ from schemas.program import Program
 from schemas.times import format_ms
 from streams.keys import ShardKeys
 from streams.placement import home
-from streams.protocols import PURCHASES, Binding, FatalError, ShardState
+from streams.protocols import COMMANDS, PURCHASES, Binding, FatalError, ShardState
 from streams.redis_store import RedisStore, bound_elsewhere, connect, read_binding
 from streams.settings import ClockKind, Settings
 from streams.shard import rules_of
@@ -44,10 +44,7 @@ class Inspection:
         Raises InspectionError where the store was never begun, FatalError where it is another program's or no
         Redis answers.
         """
-        try:
-            redis = connect(settings.redis_url)
-        except ValueError as error:
-            raise FatalError(f"no Redis can be at {settings.redis_shown()}: {error}") from error
+        redis = connect(settings.redis_url)
         try:
             binding = await _binding(redis, settings)
             for field, found, here in (
@@ -74,6 +71,10 @@ class Inspection:
         """
         rules, customer, at = await self.find(customer_id, as_of)
         return _view(rules, customer, at)
+
+    async def now(self) -> int:
+        """The time it is by the settings' clock, epoch milliseconds."""
+        return await self._instant(await self._states(), [], None)
 
     async def find(self, customer_id: str, as_of: int | None = None) -> tuple[Rules, Customer, int]:
         """One customer as it is stored, the rules that hold for it, and the instant to look at; raises as
@@ -142,7 +143,7 @@ class Inspection:
                 newest = _newest(states[partition])
                 if newest is not None and as_of < newest:
                     raise InspectionError(
-                        f"--as-of {format_ms(as_of)} is before the newest purchase of its shard, "
+                        f"--as-of {format_ms(as_of)} is before the newest purchase or command of its shard, "
                         f"{format_ms(newest)}"
                     )
             return as_of
@@ -161,7 +162,12 @@ def _view(rules: Rules, customer: Customer, at: int) -> CustomerView:
 
 
 def _newest(state: ShardState | None) -> int | None:
-    return None if state is None else state.newest.get(PURCHASES)
+    """The newest instant that a customer's time may have been moved to by an event."""
+    if state is None:
+        return None
+    return max(
+        (state.newest[topic] for topic in (PURCHASES, COMMANDS) if topic in state.newest), default=None
+    )
 
 
 async def _binding(redis: "Redis", settings: Settings) -> Binding:

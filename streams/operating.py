@@ -46,10 +46,7 @@ class Operating:
 
         Raises InspectionError where the store was never begun, FatalError where no Redis answers.
         """
-        try:
-            redis = connect(settings.redis_url)
-        except ValueError as error:
-            raise FatalError(f"no Redis can be at {settings.redis_shown()}: {error}") from error
+        redis = connect(settings.redis_url)
         try:
             held = await cast(Any, redis.hgetall(ShardKeys(settings.redis_prefix, 0).shard))
             if not held:

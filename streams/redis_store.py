@@ -29,18 +29,25 @@ from streams.protocols import (
     ShardState,
     UnavailableError,
 )
+from streams.settings import without_password
 
 
 def connect(url: str) -> "Redis":
-    """A client that never sends a command twice by itself. Times out after 30 s."""
-    return Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-        socket_timeout=30,
-        socket_connect_timeout=5,
-        protocol=2,
-    )
+    """A client that never sends a command twice by itself. Times out after 30 s.
+
+    Raises FatalError where the URL is none.
+    """
+    try:
+        return Redis.from_url(
+            url,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_error=[],
+            socket_timeout=30,
+            socket_connect_timeout=5,
+            protocol=2,
+        )
+    except ValueError as error:
+        raise FatalError(f"no Redis can be at {without_password(url)}: {error}") from error
 
 
 def script(name: str) -> str:

@@ -101,16 +101,21 @@ class Settings:
 
     def redis_shown(self) -> str:
         """The Redis URL without its password, for a message or a log."""
-        # redis-py takes a password from the query, too.
-        parts = urlsplit(self.redis_url)._replace(query="", fragment="")
-        if parts.password is not None:
-            host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
-            parts = parts._replace(netloc=f"{parts.username or ''}:***@{host}")
-        return urlunsplit(parts)
+        return without_password(self.redis_url)
 
     def but(self, **changes: Any) -> Self:
         """The same settings with some of them changed."""
         return replace(self, **changes)
+
+
+def without_password(url: str) -> str:
+    """A Redis URL that may be shown."""
+    # redis-py takes a password from the query, too.
+    parts = urlsplit(url)._replace(query="", fragment="")
+    if parts.password is not None:
+        host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+        parts = parts._replace(netloc=f"{parts.username or ''}:***@{host}")
+    return urlunsplit(parts)
 
 
 def _convert(source: str, value: Any, kind: type) -> Any:
