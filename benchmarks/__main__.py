@@ -1,26 +1,28 @@
-"""`make bench`: rounds of a bare reader and of one worker, in turn, on one broker. See docs/performance.md."""
+"""`make bench`: rounds of a bare reader and of one worker, in turn, on one broker. See docs/performance.md.
+
+`make bench ARGS=apply` is another benchmark: benchmarks/apply.py.
+"""
 
 import asyncio
 import json
 import logging
 import os
-import platform
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from types import FrameType
-from typing import Any, Never
+from typing import Never
 
 import click
-import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.apply import apply
 from benchmarks.load import purchases
+from benchmarks.results import RESULTS, Numbers, machine, machine_line, write
 from benchmarks.worker import BenchmarkError, measure
 from cli.demo.data import DataMissingError
 from cli.demo.publisher import Publisher
@@ -38,12 +40,9 @@ from streams.topics import create as create_topics
 TARGET = 40_000
 
 _PROGRAM = ROOT / "examples" / "grocery.toml"
-_RESULTS = ROOT / ".local" / "bench"
-
-Numbers = dict[str, Any]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--rounds", type=click.IntRange(1, 50), default=3, show_default=True, help="Of both, in turn.")
 @click.option(
     "--events",
@@ -53,10 +52,13 @@ Numbers = dict[str, Any]
     help="Purchases in each round.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, all else to stderr.")
-def main(rounds: int, events: int, as_json: bool) -> None:
-    """Measure one worker, beside a bare reader, on servers of its own."""
+@click.pass_context
+def main(context: click.Context, rounds: int, events: int, as_json: bool) -> None:
+    """Measure one worker, beside a bare reader, on servers of its own; or what a command names."""
     signal.signal(signal.SIGTERM, _interrupt)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of every retry on new topics
+    if context.invoked_subcommand is not None:
+        return
     console = Console(stderr=as_json, highlight=False)
     try:
         told = _run(rounds, events, console)
@@ -65,14 +67,14 @@ def main(rounds: int, events: int, as_json: bool) -> None:
     except KeyboardInterrupt:
         console.print("stopped; nothing is left running")
         raise SystemExit(130) from None
-    _RESULTS.mkdir(parents=True, exist_ok=True)
-    path = _RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(told, indent=2) + "\n")
     if as_json:
         click.echo(json.dumps(told))
     else:
         _show(told, console)
-    console.print(f"written to {path.relative_to(ROOT)}")
+    write(told, console)
+
+
+main.add_command(apply)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> Never:
@@ -96,7 +98,7 @@ def _run(rounds: int, events: int, console: Console) -> Numbers:
         console.print(f"publishing them to {DEFAULT_PARTITIONS} partitions, {size:.0f} bytes each")
         asyncio.run(Publisher(settings, DEFAULT_PARTITIONS, load).run())
         del load
-        machine = _machine()
+        found = machine()
         bare: list[Numbers] = []
         worker: list[Numbers] = []
         for number in range(1, rounds + 1):
@@ -106,7 +108,7 @@ def _run(rounds: int, events: int, console: Console) -> Numbers:
             _tell(console, f"round {number}  worker     ", worker[-1])
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine,
+        "machine": found,
         "events": events,
         "bytes_per_event": round(size),
         "partitions": DEFAULT_PARTITIONS,
@@ -136,7 +138,7 @@ def _bare(settings: Settings, events: int) -> Numbers:
 def _worker(stack: LocalStack, settings: Settings, events: int, number: int) -> Numbers:
     # A group and a store of its own: the same topics are read from the beginning.
     fresh = settings.but(group=f"bench-{number}", redis_prefix=f"bench-{number}")
-    log = _RESULTS / f"worker-{number}.log"
+    log = RESULTS / f"worker-{number}.log"
     process = WorkerProcess(stack.data_dir / "worker", fresh, log)
     load = os.getloadavg()[0]
     program = read_program(settings.program)
@@ -203,30 +205,10 @@ def _show(told: Numbers, console: Console) -> None:
         table.add_row(_NAMES[name], middle, f"{low} – {high}", numbers["unit"])
     console.print(table)
     console.print("whole: from the first commit until all is published; steady: from the second fifth on")
-    machine = told["machine"]
-    console.print(
-        f"{machine['cores']} cores, {machine['cpu']}, {machine['memory_gib']} GiB, {machine['system']}"
-    )
+    console.print(machine_line(told["machine"]))
     reached = told["summary"]["worker_whole"]["median"]
     verdict = "reached" if reached >= TARGET else "[red]missed[/red]"
     console.print(f"target of {TARGET:,} events/s, whole: {verdict} ({reached:,.0f})")
-
-
-def _machine() -> Numbers:
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line
-        ]
-        cpu = names[0] if names else cpu
-    return {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "cpu": cpu,
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "load_average": os.getloadavg(),
-    }
 
 
 if __name__ == "__main__":

@@ -271,7 +271,7 @@ def bound_elsewhere(field: str, found: str, here: str) -> FatalError:
     what = dict(_BOUND.values())[field]
     if field == "bound:version":
         return MovedOnError(
-            f"the store is on program version {found!r}, this worker has {here!r}: start it with the program file "
+            f"the store was built for {what} {found!r}, this worker has {here!r}: start it with the program file "
             "of that version, or move the store with `kizuna program apply`"
         )
     return FatalError(

@@ -155,7 +155,7 @@ def test_it_is_broken_off_and_goes_on_without_a_worker(
     assert (printed["dry_run"], printed["customers"], printed["down"]) == (False, 3, 1)
     assert {"from": "silver", "to": "member", "direction": "down", "customers": 1} in printed["moves"]
     assert tiers(moved, file) == {"800": "silver", "801": "member", "802": "member"}
-    assert "the store is on program version" in moved("customer", "800").error
+    assert "the store was built for program version" in moved("customer", "800").error
 
 
 def test_a_worker_of_the_new_version_moves_them(moved: Cli, folder: Path) -> None:

@@ -105,7 +105,7 @@ async def test_a_store_on_another_version_of_the_program_says_how_to_go_on(
     elsewhere = make_store(replace(BINDING, version="ffff"))
     for work in (elsewhere.peek(3), elsewhere.take_over(3, "two", BEGIN, 0)):
         with pytest.raises(
-            MovedOnError, match=r"on program version 'a1b2', this worker has 'ffff'.*program apply"
+            MovedOnError, match=r"for program version 'a1b2', this worker has 'ffff'.*program apply"
         ):
             await work
     assert await dump() == before

@@ -1,0 +1,123 @@
+"""`make bench ARGS=apply`: how long a tier change takes while a store is moved to another program. See
+docs/performance.md."""
+
+import json
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.moving import Moving
+from benchmarks.results import Numbers, machine, machine_line, write
+from benchmarks.worker import BenchmarkError
+from cli.demo.replay import ReplayError
+from cli.local_stack import LocalStack, LocalStackError
+from streams.protocols import FatalError
+from streams.settings import Settings
+
+
+@click.command()
+@click.option("--customers", type=click.IntRange(10_000), default=200_000, show_default=True)
+@click.option(
+    "--rate", type=click.IntRange(100, 20_000), default=1_000, show_default=True, help="Events a second."
+)
+@click.option(
+    "--usual", type=click.IntRange(10), default=40, show_default=True, help="Seconds before and after."
+)
+@click.option(
+    "--move-rate",
+    type=click.IntRange(1),
+    default=Settings().move_rate,
+    show_default=True,
+    help="KIZUNA_MOVE_RATE of the workers.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, all else to stderr.")
+def apply(customers: int, rate: int, usual: int, move_rate: int, as_json: bool) -> None:
+    """Measure how long tier changes take while `kizuna program apply` moves every customer.
+
+    Worker and command are killed twice on the way. Ends with 1 where a customer was not moved exactly once or
+    an event was lost.
+    """
+    console = Console(stderr=as_json, highlight=False)
+    at, load_before = datetime.now(UTC), os.getloadavg()
+    try:
+        with LocalStack() as stack:
+            moving = Moving(stack, console, customers, rate, usual, move_rate)
+            told = {
+                "at": at.isoformat(timespec="seconds"),
+                "machine": machine() | {"load_average": load_before},
+                **moving.run(),
+            }
+    except (BenchmarkError, LocalStackError, ReplayError, FatalError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        console.print("stopped; nothing is left running")
+        raise SystemExit(130) from None
+    if as_json:
+        click.echo(json.dumps(told))
+    else:
+        _show(told, console)
+    write(told, console, "apply-")
+    if not all(check["holds"] for check in told["checks"]):
+        raise SystemExit(1)
+
+
+_NAMES = {
+    "usual": "usual, before",
+    "moving": "customers are moved",
+    "after": "usual, after",
+    "handover": "handover to the new version",
+    "kill 1": "killed, first time",
+    "kill 2": "killed, second time",
+}
+
+
+def _show(told: Numbers, console: Console) -> None:
+    table = Table(
+        title=f"{told['customers']:,} customers moved beside {told['rate']:,} events/s, delays in ms"
+    )
+    for column in ("", "s", "probes", "p50", "p99", "p99 by 10 s: min – median – max", "max", "cores busy"):
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+    for name, numbers in told["phases"].items():
+        table.add_row(*_row(name, numbers))
+    table.add_section()
+    for name, numbers in told["gaps"].items():
+        table.add_row(*_row(name, numbers))
+    console.print(table)
+    ratio = told["ratio_p99"]
+    console.print(
+        f"p99 while customers are moved / p99 usual: {ratio['whole']:.1f}; of the slices against the usual's "
+        f"median slice: {ratio['min']:.1f} – {ratio['median']:.1f} – {ratio['max']:.1f}"
+    )
+    console.print(
+        "moved: only the time in which a worker holds the shards; a change on its way in a handover or after a kill "
+        "is counted there, until the first change of the new worker is read"
+    )
+    console.print(
+        f"{told['moved']:,} customers moved in {told['apply_seconds']:.0f} s from the first `program apply` to the "
+        f"end of the last, {told['moved_per_second']:,.0f}/s while a worker held the shards; "
+        f"{told['changes']:,} changes published"
+    )
+    console.print(f"the load was behind its rate by {told['load_behind_ms']:.0f} ms at most")
+    console.print(machine_line(told["machine"]))
+    for check in told["checks"]:
+        word = "[green]holds[/green]" if check["holds"] else "[red]FAILS[/red]"
+        console.print(f"{word}  {check['what']}: {check['told']}")
+
+
+def _row(name: str, numbers: dict[str, Any]) -> list[str]:
+    spread = numbers.get("p99_spread_ms")
+    told = "" if spread is None else " – ".join(f"{spread[key]:,.0f}" for key in ("min", "median", "max"))
+    delays = [f"{numbers[key]:,.0f}" if key in numbers else "" for key in ("p50_ms", "p99_ms", "max_ms")]
+    return [
+        _NAMES[name],
+        f"{numbers['seconds']:.1f}",
+        f"{numbers['probes']:,}",
+        *delays[:2],
+        told,
+        delays[2],
+        " + ".join(f"{what} {cores:.2f}" for what, cores in numbers.get("cores", {}).items()),
+    ]

@@ -1,0 +1,49 @@
+"""What every benchmark shares: the machine it ran on, and where its numbers are written."""
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from cli.local_jars import ROOT
+
+#: Where all numbers and the workers' logs go.
+RESULTS = ROOT / ".local" / "bench"
+
+Numbers = dict[str, Any]
+
+
+def write(told: Numbers, console: Console, prefix: str = "") -> None:
+    """All of a run into a file of its own."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{prefix}{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    path.write_text(json.dumps(told, indent=2) + "\n")
+    console.print(f"written to {path.relative_to(ROOT)}")
+
+
+def machine() -> Numbers:
+    """The machine, and how busy it was."""
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line
+        ]
+        cpu = names[0] if names else cpu
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu": cpu,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "load_average": os.getloadavg(),
+    }
+
+
+def machine_line(told: Numbers) -> str:
+    """The machine in a line."""
+    return f"{told['cores']} cores, {told['cpu']}, {told['memory_gib']} GiB, {told['system']}"
