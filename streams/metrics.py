@@ -190,7 +190,7 @@ class BatchCounts:
         self._records = len(batch.records)
         self.duplicates = 0
 
-    def done(self, entries: Sequence[Entry], changes: Sequence[Change]) -> None:
+    def done(self, entries: Sequence[Entry]) -> None:
         """The batch is committed: count it."""
         metrics, topic = self._metrics, self._topic
         reasons = Tally(entry.reason for entry in entries if entry.topic == DEAD_LETTERS)
@@ -212,4 +212,3 @@ class BatchCounts:
         if rerouted:
             metrics.reroutes.labels(topic).inc(rerouted)
         metrics.batch_records.labels(topic).observe(self._records)
-        metrics.decided(changes)

@@ -187,8 +187,8 @@ class Store(Protocol):
         """Who is due strictly before `until`, earliest first, at most `limit`."""
         ...
 
-    async def unmoved(self, partition: int, token: str, limit: int) -> list[str]:
-        """Customers who may still be on the program before, at most `limit`."""
+    async def unmoved(self, partition: int, token: str, limit: int) -> tuple[list[str], int]:
+        """Customers who may still be on the program before, at most `limit`; and `ShardState.moved` as it is now."""
         ...
 
 

@@ -186,12 +186,12 @@ class RedisStore:
             (decision or b"").decode(),
         )
 
-    async def unmoved(self, partition: int, token: str, limit: int) -> list[str]:
-        """Customers who may still be on the program before (at most `limit`)."""
+    async def unmoved(self, partition: int, token: str, limit: int) -> tuple[list[str], int]:
+        """Customers who may still be on the program before (at most `limit`), and `ShardState.moved`."""
         keys = self.keys(partition)
         with answers():
-            ids = await self._unmoved(keys=[keys.shard, keys.unmoved], args=[token, limit])
-        return [customer_id.decode() for customer_id in ids]
+            ids, moved = await self._unmoved(keys=[keys.shard, keys.unmoved], args=[token, limit])
+        return [customer_id.decode() for customer_id in ids], int(moved)
 
     async def knows(self, partition: int, customer_id: str) -> bool:
         """Whether anything of this customer was ever counted."""

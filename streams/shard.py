@@ -156,7 +156,7 @@ class Shard:
             if batch.records:
                 commit.appended = batch.records[-1].timestamp
             await self._commit(commit, touched, changes, entries)
-            counts.done(entries, changes)
+            counts.done(entries)
 
     async def sweep(self, until: int, clock: int) -> None:
         """Let fall due, strictly before `until`, what time alone brings, as far as the outbox has room.
@@ -179,7 +179,6 @@ class Shard:
                     for customer in customers.values():
                         changes += self._rules.advance(customer, until)
                     await self._commit(Commit(), customers, changes, [])
-                    self._metrics.decided(changes)
 
     async def move(self, clock: int, limit: int) -> int:
         """Move up to `limit` customers to the present program, if its instant has come; how many were looked at.
@@ -189,7 +188,7 @@ class Shard:
         if not self.state.is_moving or clock < self.state.program_at or not self.outbox.has_room:
             return 0
         async with self._in_lane():
-            ids = await self._store.unmoved(self.partition, self._token, limit)
+            ids, self.state.moved = await self._store.unmoved(self.partition, self._token, limit)
             if ids:
                 customers = await self._customers(ids)
                 unmoved = {i: c for i, c in customers.items() if not self._rules.is_moved(c)}
@@ -197,7 +196,6 @@ class Shard:
                 for customer in unmoved.values():
                     changes += self._rules.move(customer)
                 await self._commit(Commit(moved=ids), unmoved, changes, [])
-                self._metrics.decided(changes)
         return len(ids)
 
     async def publish(self) -> None:
@@ -297,6 +295,7 @@ class Shard:
         state.customers += len(born)
         self._unknown.difference_update(born)
         self._due |= due
+        self._metrics.decided(changes)
         self._metrics.moves.inc(len(self._moves))
         self._moves.clear()
         for number, entry in commit.replaced.items():
@@ -355,13 +354,13 @@ class Shard:
                     changes += told
                     commit.replaced |= dict.fromkeys(held.numbers, encode(NOTHING))
         await self._commit(commit, customers, changes, [])
-        self._metrics.decided(changes)
 
     def _evict(self) -> None:
         cache = self._cache
         while len(cache) > self._cache_limit:
             customer_id = next(iter(cache))
             del cache[customer_id], self._due[customer_id]
+            self._unknown.discard(customer_id)
 
     def _too_late(self, topic: str, record: Any, event: Event) -> Entry:
         detail = "occurred_at: expected a time within the program's ledger before the newest of its partition"

@@ -108,6 +108,15 @@ def test_every_metric_is_explained() -> None:
     assert len(metrics) > 10
 
 
+def test_every_module_of_the_domain_and_the_plumbing_is_in_the_map() -> None:
+    layout = (ROOT / "docs" / "architecture.md").read_text().partition("\n## Layout\n")[2]
+    for package in ("loyalty", "streams"):
+        table = layout.partition(f"\nIn `{package}`:\n")[2].split("\n\n")[0]
+        named = re.findall(r"`(\w+\.py)`", table)
+        modules = {path.name for path in (ROOT / package).glob("*.py")} - {"__init__.py"}
+        assert sorted(named) == sorted(modules)
+
+
 def test_every_command_is_in_the_documents() -> None:
     found = list(commands(main, ("kizuna",)))
     assert len(found) > 8

@@ -136,8 +136,8 @@ class MemoryStore:
         first = min(self.dues.values(), default=None)
         return Due([c for _, c in found[:limit]], first, self.hash.get("decision", ""))
 
-    async def unmoved(self, partition: int, token: str, limit: int) -> list[str]:
-        return sorted(self.left)[:limit]
+    async def unmoved(self, partition: int, token: str, limit: int) -> tuple[list[str], int]:
+        return sorted(self.left)[:limit], int(self.hash.get("moved", 0))
 
 
 class MemoryWriter:

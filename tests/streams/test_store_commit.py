@@ -89,10 +89,12 @@ async def test_customers_that_are_moved_leave_the_list(taken: RedisStore, redis:
 
 
 async def test_who_is_unmoved_is_told_to_the_owner_only(taken: RedisStore, redis: Redis) -> None:
-    assert await taken.unmoved(3, "one", 10) == []
+    assert await taken.unmoved(3, "one", 10) == ([], 0)
     await redis.sadd(f"{TAG}unmoved", "a", "b", "märta")
-    assert sorted(await taken.unmoved(3, "one", 10)) == ["a", "b", "märta"]
-    assert len(await taken.unmoved(3, "one", 2)) == 2
+    await redis.hset(f"{TAG}shard", "moved", 4)
+    found, moved = await taken.unmoved(3, "one", 10)
+    assert (sorted(found), moved) == (["a", "b", "märta"], 4)
+    assert len((await taken.unmoved(3, "one", 2))[0]) == 2
     with pytest.raises(RefusedError, match="owner"):
         await taken.unmoved(3, "two", 10)
 
