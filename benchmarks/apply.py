@@ -34,18 +34,25 @@ from streams.settings import Settings
     show_default=True,
     help="KIZUNA_MOVE_RATE of the workers.",
 )
+@click.option(
+    "--kills",
+    type=click.IntRange(0, 5),
+    default=2,
+    show_default=True,
+    help="Of worker and command, on the way.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, all else to stderr.")
-def apply(customers: int, rate: int, usual: int, move_rate: int, as_json: bool) -> None:
+def apply(customers: int, rate: int, usual: int, move_rate: int, kills: int, as_json: bool) -> None:
     """Measure how long tier changes take while `kizuna program apply` moves every customer.
 
-    Worker and command are killed twice on the way. Ends with 1 where a customer was not moved exactly once or
+    Worker and command are killed on the way. Ends with 1 where a customer was not moved exactly once or
     an event was lost.
     """
-    console = Console(stderr=as_json, highlight=False)
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     at, load_before = datetime.now(UTC), os.getloadavg()
     try:
         with LocalStack() as stack:
-            moving = Moving(stack, console, customers, rate, usual, move_rate)
+            moving = Moving(stack, console, customers, rate, usual, move_rate, kills)
             told = {
                 "at": at.isoformat(timespec="seconds"),
                 "machine": machine() | {"load_average": load_before},
@@ -70,8 +77,6 @@ _NAMES = {
     "moving": "customers are moved",
     "after": "usual, after",
     "handover": "handover to the new version",
-    "kill 1": "killed, first time",
-    "kill 2": "killed, second time",
 }
 
 
@@ -79,14 +84,17 @@ def _show(told: Numbers, console: Console) -> None:
     table = Table(
         title=f"{told['customers']:,} customers moved beside {told['rate']:,} events/s, delays in ms"
     )
-    for column in ("", "s", "probes", "p50", "p99", "p99 by 10 s: min – median – max", "max", "cores busy"):
+    for column in ("", "s", "probes", "p50", "p99", "p99 by 10 s: min – median – max", "max"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     for name, numbers in told["phases"].items():
         table.add_row(*_row(name, numbers))
     table.add_section()
     for name, numbers in told["gaps"].items():
         table.add_row(*_row(name, numbers))
-    console.print(table)
+    console.print(table, width=110)
+    for name, numbers in told["phases"].items():
+        cores = ", ".join(f"{what} {cores:.2f}" for what, cores in numbers["cores"].items())
+        console.print(f"cores busy, {_NAMES[name]}: {cores}")
     ratio = told["ratio_p99"]
     console.print(
         f"p99 while customers are moved / p99 usual: {ratio['whole']:.1f}; of the slices against the usual's "
@@ -113,11 +121,10 @@ def _row(name: str, numbers: dict[str, Any]) -> list[str]:
     told = "" if spread is None else " – ".join(f"{spread[key]:,.0f}" for key in ("min", "median", "max"))
     delays = [f"{numbers[key]:,.0f}" if key in numbers else "" for key in ("p50_ms", "p99_ms", "max_ms")]
     return [
-        _NAMES[name],
+        _NAMES.get(name, name),
         f"{numbers['seconds']:.1f}",
         f"{numbers['probes']:,}",
         *delays[:2],
         told,
         delays[2],
-        " + ".join(f"{what} {cores:.2f}" for what, cores in numbers.get("cores", {}).items()),
     ]

@@ -1,5 +1,6 @@
 """A live load beside a subscriber: what is sent at a steady rate, and when what came of it was read."""
 
+import random
 import threading
 import time
 from collections import Counter
@@ -98,6 +99,7 @@ class LiveLoad(threading.Thread):
         self._sender = Sender(settings, partitions)
         self._rate = rate
         self._customers = customers
+        self._random = random.Random(1)
         self._ended = threading.Event()
         self.count = 0
         #: When each probe was sent, by its number.
@@ -125,7 +127,7 @@ class LiveLoad(threading.Thread):
         number = self.count
         self.count += 1
         if number % PROBE_EVERY:
-            self._sender.send(customer(number * 7919 % self._customers), f"l{number}", "0.01", at)
+            self._sender.send(customer(self._random.randrange(self._customers)), f"l{number}", "0.01", at)
         else:
             # Its time first: whoever looks finds every probe that can have been read.
             self.probes.append(time.monotonic())

@@ -51,8 +51,6 @@ monetary = ["50", "200", "500", "1500"]
 _AMOUNTS = ("10.00", "150.00", "150.00", "250.00")
 _BEFORE, _AFTER = "100.00", "200.00"
 
-#: The kills: when this share of the customers is moved.
-_KILLS = (1 / 3, 2 / 3)
 #: Seconds of live load before anything is measured; between two looks; after which something is wrong.
 _WARM_UP = 10.0
 _LOOK = 0.05
@@ -79,13 +77,21 @@ class Moving:
     """Everything of one run, on a stack that runs."""
 
     def __init__(
-        self, stack: LocalStack, console: Console, customers: int, rate: int, usual: int, move_rate: int
+        self,
+        stack: LocalStack,
+        console: Console,
+        customers: int,
+        rate: int,
+        usual: int,
+        move_rate: int,
+        kills: int,
     ) -> None:
         self._stack = stack
         self._console = console
         self._customers = customers
         self._rate = rate
         self._usual = usual
+        self._kills = kills
         self._programs = [self._program(name, silver) for name, silver in (("1", _BEFORE), ("2", _AFTER))]
         self._settings = Settings(
             brokers=stack.brokers,
@@ -165,10 +171,8 @@ class Moving:
         self._start_worker(2)
         self._gap("handover", marks.applied, live, subscriber, {"old worker ended": gone - marks.applied})
 
-        for number, share in enumerate(_KILLS, 1):
-            self._wait_for(
-                lambda share=share: self._moved() >= share * self._customers, "customers are moved"
-            )
+        for number in range(1, self._kills + 1):
+            self._wait_moved(number / (self._kills + 1))
             if self._applying.poll() is not None:
                 raise BenchmarkError("the move was quicker than the kills: take more customers")
             self._say(f"kill -9 of the worker and of the command, {self._moved():,} moved")

@@ -90,6 +90,8 @@ class _Applying:
         async with self._change() as change:
             if change.is_done:
                 return []
+            if change.is_begun:
+                self.protect_until = change.protect_until
             # Whoever breaks off in the midst of it must know that some shards may be switched.
             self.is_begun = True
             await change.begin(self.protect_until)
@@ -203,12 +205,14 @@ class _Applying:
 
 
 def _waiting(alone: bool, left: int) -> str:
+    waiting = f"{counted(left, 'customer')} left"
     if alone:
-        return (
-            f"{counted(left, 'customer')} left: records of before the change are unread, which no more than a worker "
-            "reads; start one with the new program file"
+        waiting += ": records of before the change may be unread, which only a worker reads: start one with that file"
+    else:
+        waiting += (
+            ": waiting for the workers, which move them as far as records of before the change are read"
         )
-    return f"{counted(left, 'customer')} left: waiting for the workers, which move them as far as all is read"
+    return f"{waiting}; or publishing waits (kizuna outbox show)"
 
 
 def _told_alone(advance: Callable[[int, int], None]) -> Callable[[int], None]:

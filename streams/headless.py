@@ -91,6 +91,7 @@ class Mover:
             await shards.take_over_once(self._reader)
         except ShardLostError as error:
             log.debug("workers move the customers: %s", error)
+            await shards.close()
             return
         self._shards = shards
         work = (shards.publish(), sweeper.move(), _tick(sweeper))

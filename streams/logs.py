@@ -61,6 +61,8 @@ def configure(level: str = "INFO") -> None:
             },
             "root": {"level": "WARNING", "handlers": ["stderr"]},
             # Faust says each time that a sweep took longer than its interval: under load it does, and nothing is lost.
-            "loggers": {"mode.timers": {"level": "ERROR"}} | {name: {"level": level} for name in OURS},
+            # And that there was a crash, before the command says in one line what stopped it.
+            "loggers": {"mode.timers": {"level": "ERROR"}, "faust.worker": {"level": logging.CRITICAL + 1}}
+            | {name: {"level": level} for name in OURS},
         }
     )

@@ -64,6 +64,8 @@ class ProgramChange:
         self._finish = redis.register_script(script("finish"))
         #: The program that the store is on, or is leaving.
         self.before: Program | None = None
+        #: Until when those are protected who were there, where the change was begun earlier: it stays as it was.
+        self.protect_until: int | None = None
         #: Whether the change was begun earlier, and whether it is over.
         self.is_begun = False
         self.is_done = False
@@ -95,6 +97,9 @@ class ProgramChange:
         begun = [binding.version == self.program.version for binding in bindings]
         self.is_begun = any(begun)
         self.is_done = all(begun) and not any(shard.is_moving for shard in self._shards)
+        for shard, on_new in zip(self._shards, begun, strict=True):
+            if on_new and shard.is_moving:
+                self.protect_until = shard.protect_until
         if self.is_done:
             return
         texts = {

@@ -88,6 +88,8 @@ class Settings:
                 raise SettingsError(
                     f"KIZUNA_{name.upper()}: expected {least} or more, not {getattr(self, name)}"
                 )
+        if self.falls_limit > 1:
+            raise SettingsError(f"KIZUNA_FALLS_LIMIT: expected a share from 0 to 1, not {self.falls_limit}")
         if not 0 <= self.web_port <= 65535:
             raise SettingsError(f"KIZUNA_WEB_PORT: expected 0 to 65535, not {self.web_port}")
 
