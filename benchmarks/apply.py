@@ -49,6 +49,7 @@ def apply(customers: int, rate: int, usual: int, move_rate: int, kills: int, as_
     an event was lost.
     """
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    console.width = max(console.width, 110)  # for the table, also where the output is no terminal
     at, load_before = datetime.now(UTC), os.getloadavg()
     try:
         with LocalStack() as stack:
@@ -84,22 +85,22 @@ def _show(told: Numbers, console: Console) -> None:
     table = Table(
         title=f"{told['customers']:,} customers moved beside {told['rate']:,} events/s, delays in ms"
     )
-    for column in ("", "s", "probes", "p50", "p99", "p99 by 10 s: min – median – max", "max"):
+    for column in ("", "s", "probes", "p50", "p99", "p99 by 10 s, min – median – max", "max"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     for name, numbers in told["phases"].items():
         table.add_row(*_row(name, numbers))
     table.add_section()
     for name, numbers in told["gaps"].items():
         table.add_row(*_row(name, numbers))
-    console.print(table, width=110)
+    console.print(table)
     for name, numbers in told["phases"].items():
         cores = ", ".join(f"{what} {cores:.2f}" for what, cores in numbers["cores"].items())
         console.print(f"cores busy, {_NAMES[name]}: {cores}")
-    ratio = told["ratio_p99"]
-    console.print(
-        f"p99 while customers are moved / p99 usual: {ratio['whole']:.1f}; of the slices against the usual's "
-        f"median slice: {ratio['min']:.1f} – {ratio['median']:.1f} – {ratio['max']:.1f}"
-    )
+    for name, ratio in told["ratio_p99"].items():
+        console.print(
+            f"p99 while customers are moved / p99 {_NAMES[name]}: {ratio['whole']:.1f}; its slices by the other's "
+            f"median slice: {ratio['min']:.1f} – {ratio['median']:.1f} – {ratio['max']:.1f}"
+        )
     console.print(
         "moved: only the time in which a worker holds the shards; a change on its way in a handover or after a kill "
         "is counted there, until the first change of the new worker is read"

@@ -69,6 +69,7 @@ class ProgramChange:
         #: Whether the change was begun earlier, and whether it is over.
         self.is_begun = False
         self.is_done = False
+        self._is_listed = False
 
     @classmethod
     async def open(cls, settings: Settings, program: Program) -> Self:
@@ -97,6 +98,10 @@ class ProgramChange:
         begun = [binding.version == self.program.version for binding in bindings]
         self.is_begun = any(begun)
         self.is_done = all(begun) and not any(shard.is_moving for shard in self._shards)
+        self._is_listed = all(begun) and all(
+            shard.get(b"program:listed") == str(state.generation).encode()
+            for shard, state in zip(held, self._shards, strict=True)
+        )
         for shard, on_new in zip(self._shards, begun, strict=True):
             if on_new and shard.is_moving:
                 self.protect_until = shard.protect_until
@@ -188,7 +193,12 @@ class ProgramChange:
         self.is_begun = True
 
     async def enlist(self, advance: Callable[[int], None]) -> None:
-        """List everyone who was there, for the workers to move; `advance` is told of how many were listed."""
+        """List everyone who was there, for the workers to move; `advance` is told of how many were listed.
+
+        Nothing is to be done where that was completed earlier.
+        """
+        if self._is_listed:
+            return
         listed = 0
         async for partition, ids in self._parts():
             await self._enlisted(partition, 0, ids)

@@ -168,8 +168,10 @@ class Shards:
 
     async def _watermarks(self, partitions: list[int]) -> Positions:
         """Where each shard stands; where it was never begun, the start of the log."""
-        starts, ends = await self._log.starts(partitions), await self._log.ends(partitions)
+        starts = await self._log.starts(partitions)
         states = await asyncio.gather(*map(self._store.peek, partitions))
+        # The ends last: the owner before may read on meanwhile.
+        ends = await self._log.ends(partitions)
         positions: Positions = {}
         for partition, state in zip(partitions, states, strict=True):
             if state is None:
