@@ -50,7 +50,7 @@ class Settings:
     #: Seconds between two sweeps of a shard.
     sweep_interval: float = 0.5
     #: Customers that one worker moves to a changed program in a second, beside its events.
-    move_rate: int = 2_000
+    move_rate: int = 1_000
     #: Share of a shard's customers (0.05: 5 %) that may fall within an hour; beyond it publishing pauses. 0: no limit.
     falls_limit: float = 0.0
     #: Seconds without a heartbeat after which Kafka gives a worker's partitions away.

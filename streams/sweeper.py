@@ -25,7 +25,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 #: Customers that are moved to a changed program in one hold of the lane, and seconds between two looks for some.
-_MOVED_AT_ONCE = 100
+_MOVED_AT_ONCE = 50
 _LOOK_AGAIN = 0.5
 
 

@@ -45,7 +45,7 @@ class SweptShard:
 
     async def move(self, clock: int, limit: int) -> int:
         self.moves.append(clock)
-        assert limit == 100
+        assert limit == 50
         found = self.finds.pop(0) if self.finds else 0
         if isinstance(found, ShardLostError):
             raise found
@@ -248,7 +248,7 @@ async def test_so_many_customers_are_moved_in_a_second(
     outside: Outside, grocery: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = moving(), moving(4)
-    one.finds, other.finds = [100, 100, 30], [100]
+    one.finds, other.finds = [50, 50, 30], [50]
     sweeper = sweeper_of(outside, grocery, ClockKind.WALL, one, other)
     await sweeper.sweep()
     assert await moved(sweeper, monkeypatch) == [0.05, 0.05, 0.05, 0.05, 0.5]
@@ -259,7 +259,7 @@ async def test_a_shard_that_is_lost_while_customers_are_moved_holds_up_no_other(
     outside: Outside, grocery: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost, other = moving(), moving(4)
-    lost.finds, other.finds = [RefusedError("owner")], [100, 100]
+    lost.finds, other.finds = [RefusedError("owner")], [50, 50]
     sweeper = sweeper_of(outside, grocery, ClockKind.WALL, lost, other)
     await sweeper.sweep()
     await moved(sweeper, monkeypatch)
