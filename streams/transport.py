@@ -6,6 +6,7 @@ overridden here is semi-private, so faust-streaming and aiokafka are pinned to t
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import aiokafka
@@ -54,6 +55,11 @@ class ReaderThread(driver.AIOKafkaConsumerThread):
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
         )
+
+    def _stopped_set(self) -> None:
+        """As Faust's; where the thread has crashed its loop is closed, and nobody waits there any more."""
+        with suppress(RuntimeError):
+            super()._stopped_set()
 
     async def fetch(
         self, wanted: set[TP], timeout: float
