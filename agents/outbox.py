@@ -3,15 +3,19 @@
 from typing import cast
 
 from streams.app import Pipeline
-from streams.shards import Reader
+from streams.take_over import Reader
 
 
 def join(pipeline: Pipeline) -> None:
-    """Publish the outbox of every shard of this worker, and take lost shards over again."""
+    """Publish the outbox of every shard of this worker, take lost shards over again, and see that the inputs stay."""
 
     @pipeline.app.task
     async def outbox() -> None:
         await pipeline.shards.publish()
+
+    @pipeline.app.task
+    async def watch() -> None:
+        await pipeline.shards.watch_inputs()
 
     @pipeline.app.task
     async def recover() -> None:

@@ -31,16 +31,10 @@ def join(pipeline: Pipeline) -> None:
 
     @page("/readyz", name="readyz")
     async def readyz(view: View, request: Request) -> Response:
-        held = sorted(pipeline.shards.held)
-        missing = "" if held else "no partitions are held"
-        try:
-            await pipeline.store.now()
-            await pipeline.log.ends(held[:1] or [0])
-        except ShardLostError as error:
-            missing = str(error)
+        missing = await _missing(pipeline)
         if missing:
             return view.json({"status": "not ready", "reason": missing}, status=503)
-        return view.json({"status": "ready", "partitions": held})
+        return view.json({"status": "ready", "partitions": sorted(pipeline.shards.held)})
 
     @page("/customers/{customer_id:.+}", name="customer")
     async def customer(view: View, request: Request, **_: Any) -> Response:
@@ -61,3 +55,16 @@ def join(pipeline: Pipeline) -> None:
 
     async def known(customer_id: str) -> bool:
         return await pipeline.store.knows(home(customer_id.encode(), pipeline.partitions), customer_id)
+
+
+async def _missing(pipeline: Pipeline) -> str:
+    """What the worker lacks for its work; empty where it lacks nothing."""
+    if pipeline.failure is not None:
+        return str(pipeline.failure)
+    held = sorted(pipeline.shards.held)
+    try:
+        await pipeline.store.now()
+        await pipeline.log.ends(held[:1] or [0])
+    except ShardLostError as error:
+        return str(error)
+    return "" if held else "no partitions are held"

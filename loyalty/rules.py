@@ -120,10 +120,17 @@ class Rules:
     def adopt(self, customer: Customer, told: TierEvent, beneath: Beneath | None) -> None:
         """Take over what a published record says of tier, sequence and what is beneath, where the store lost it.
 
-        The later of the two times holds. Orders, and overrides by command, come again from the inputs. Raises
-        ``ValueError`` for a tier that the program does not have.
+        The later of the two times holds. Orders, and overrides by command, come again from the inputs. Who was
+        told of the present program is on it. Raises ``ValueError`` for a tier that the program does not have.
         """
+        if told.program.version == self.program.version:
+            self.move(customer)
         self._of(customer).adopt(customer, told, parse_rfc3339(told.effective_at), beneath)
+
+    def shown(self, customer: Customer) -> tuple[str, int, int | None]:
+        """What was told last of a customer: tier, ``tier_seq``, and until when the tier is at risk."""
+        names = self._of(customer).standing.ladder.names
+        return names[customer.tier], customer.tier_seq, customer.at_risk
 
     def withdraw(self, customer: Customer, tier: str, tier_seq: int, until: int) -> list[Change]:
         """Undo what was decided and not published since the customer was told to be in ``tier`` with

@@ -1,5 +1,6 @@
 """The Faust app and what it is joined from: one place where everything is made."""
 
+import asyncio
 from dataclasses import dataclass
 
 import faust
@@ -13,7 +14,7 @@ from streams.kafka_log import KafkaLog
 from streams.metrics import Metrics
 from streams.placement import Placement
 from streams.preflight import binding
-from streams.protocols import FatalError
+from streams.protocols import FatalError, MovedOnError, Stop
 from streams.redis_store import RedisStore, connect
 from streams.settings import Settings
 from streams.shard import Domain
@@ -56,22 +57,24 @@ def build(settings: Settings, program: Program, cluster: Cluster, partitions: in
         raise FatalError("faust-streaming is installed without its compiled parts: install its binary wheel")
     metrics = Metrics()
     intake = Intake(settings, program, Placement(partitions))
-    domain = Domain(program, intake, settings.falls_limit)
-    store = RedisStore(
-        connect(settings.redis_url),
-        settings.redis_prefix,
-        binding(settings, program, cluster, partitions),
-        program.text,
-    )
+    domain = Domain(program, intake, settings.falls_limit, settings.dead_letters_limit)
+    bound = binding(settings, program, cluster, partitions)
+    store = RedisStore(connect(settings.redis_url), settings.redis_prefix, bound, program.text)
     log = KafkaLog(settings, partitions)
     app = _app(settings)
 
     async def fail(error: BaseException) -> None:
-        if pipeline.failure is None:
-            pipeline.failure = error
+        if pipeline.failure is not None:
+            return
+        pipeline.failure = error
+        metrics.stopped.labels(error.stop if isinstance(error, FatalError) else Stop.OTHER).set(1)
+        await shards.give_up()
+        # Who comes for the metrics meanwhile learns why. A worker that gives way has its successor waiting.
+        if not isinstance(error, MovedOnError):
+            await asyncio.sleep(settings.linger)
         await app.crash(error)
 
-    shards = Shards(settings, domain, store, log, metrics, fail)
+    shards = Shards(settings, domain, store, log, metrics, fail, bound.inputs)
     Consumer.shards, Consumer.settings = shards, settings
     sweeper = Sweeper(settings, domain.program, shards, log, store, metrics)
     pipeline = app.pipeline = Pipeline(

@@ -14,7 +14,7 @@ from streams.kafka_log import KafkaLog
 from streams.metrics import Metrics
 from streams.placement import Placement
 from streams.preflight import binding
-from streams.protocols import INPUTS, RefusedError, ShardLostError
+from streams.protocols import INPUTS, Binding, RefusedError, ShardLostError
 from streams.redis_store import RedisStore, connect
 from streams.settings import Settings
 from streams.shard import Domain
@@ -54,9 +54,11 @@ class Mover:
     """Moves customers whenever the group has no member; see `moving_without_workers`."""
 
     def __init__(
-        self, settings: Settings, program: Program, store: RedisStore, kafka: KafkaLog, partitions: int
+        self, settings: Settings, program: Program, store: RedisStore, kafka: KafkaLog, bound: Binding
     ) -> None:
+        partitions = bound.partitions
         self._settings = settings
+        self._inputs = bound.inputs
         self._domain = Domain(program, Intake(settings, program, Placement(partitions)), settings.falls_limit)
         self._store = store
         self._kafka = kafka
@@ -85,7 +87,9 @@ class Mover:
 
     async def _once(self) -> None:
         metrics = Metrics()
-        shards = Shards(self._settings, self._domain, self._store, self._kafka, metrics, self._fail)
+        shards = Shards(
+            self._settings, self._domain, self._store, self._kafka, metrics, self._fail, self._inputs
+        )
         sweeper = Sweeper(self._settings, self._domain.program, shards, self._kafka, self._store, metrics)
         try:
             await shards.take_over_once(self._reader)
@@ -131,7 +135,7 @@ async def moving_without_workers(settings: Settings, program: Program) -> AsyncI
     task: asyncio.Task[None] | None = None
     try:
         await kafka.start()
-        mover = Mover(settings, program, store, kafka, partitions)
+        mover = Mover(settings, program, store, kafka, bound)
         task = asyncio.create_task(mover.run())
         yield mover
         await mover.drained()

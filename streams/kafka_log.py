@@ -11,9 +11,17 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.placement import home
-from streams.protocols import INPUTS, OutRecord, RefusedError, UnavailableError
+from streams.protocols import (
+    INPUTS,
+    FatalError,
+    OutRecord,
+    Published,
+    RefusedError,
+    Stop,
+    UnavailableError,
+)
 from streams.settings import Settings
-from streams.topics import TIER_CHANGES
+from streams.topics import TIER_CHANGES, administration, input_ids
 
 #: Producer batches are closed at this size; a single larger record still goes, alone, up to the topic's own limit.
 _BATCH_BYTES = 512 * 1024
@@ -22,6 +30,8 @@ _REQUEST_BYTES = 4 * 1024 * 1024
 #: A request that times out in the client while the broker still works on it can wedge an idempotent producer
 #: (aiokafka 1017), so the client waits long; a vanished broker is noticed by its closed connection.
 _REQUEST_TIMEOUT_MS = 120_000
+#: Seconds without anything new while the output is read to its end, after which Kafka counts as not answering.
+_READ_TIMEOUT = 30.0
 #: After this long the broker aborts what a vanished worker left open; a take-over does so at once.
 _TRANSACTION_TIMEOUT_MS = 60_000
 
@@ -33,7 +43,9 @@ class KafkaLog:
         self._settings = settings
         self._partitions = partitions
         self._probe: Any = None
+        self._output: Any = None
         self._admin: Any = None
+        self._reading_output = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect. Raises UnavailableError."""
@@ -41,14 +53,24 @@ class KafkaLog:
         async with _answers():
             # Reads no records: only asks where partitions begin and end, open transactions included.
             self._probe = AIOKafkaConsumer(bootstrap_servers=brokers, isolation_level="read_uncommitted")
+            # Reads what was published, at take-overs.
+            self._output = AIOKafkaConsumer(
+                bootstrap_servers=brokers,
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                fetch_max_wait_ms=50,
+            )
             self._admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
             await self._probe.start()
+            await self._output.start()
             await self._admin.start()
 
     async def stop(self) -> None:
         """Close the connections."""
         if self._probe is not None:
             await self._probe.stop()
+            await self._output.stop()
             await self._admin.close()
 
     async def starts(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
@@ -60,6 +82,60 @@ class KafkaLog:
         """Position behind the last record, open transactions included."""
         async with _answers():
             return self._named(await self._probe.end_offsets(self._inputs(partitions)))
+
+    async def inputs(self) -> str:
+        """The ids of the input topics, as the brokers have them now."""
+        return await asyncio.to_thread(self._inputs_now)
+
+    def _inputs_now(self) -> str:
+        # aiokafka cannot tell.
+        try:
+            with administration(self._settings) as admin:
+                return input_ids(admin, self._settings)
+        except FatalError as error:
+            raise UnavailableError(str(error)) from error
+
+    async def told(self, positions: Mapping[int, int]) -> dict[int, list[Published]]:
+        """What stands in tier-changes from these positions on, up to the ends there are now."""
+        topic = self._settings.topic(TIER_CHANGES)
+        wanted = {TopicPartition(topic, partition): at for partition, at in positions.items()}
+        async with _answers(), self._reading_output:
+            ends = await self._probe.end_offsets(list(wanted))
+            starts = await self._probe.beginning_offsets(list(wanted))
+            for tp, at in wanted.items():
+                if at > ends[tp]:
+                    raise FatalError(
+                        f"{tp.topic}-{tp.partition}: the store knows what was published up to {at}, the log ends at "
+                        f"{ends[tp]}: it lost records or is another; restore it, or make the state anew with "
+                        "`kizuna rebuild`",
+                        Stop.LOG_ENDS_BEFORE,
+                    )
+            # The last position of a transaction is its marker's: where only that is left, there is nothing to read.
+            unread = {tp: max(at, starts[tp]) for tp, at in wanted.items() if at + 1 < ends[tp]}
+            found = await self._read(unread, ends) if unread else {}
+        return {tp.partition: records for tp, records in found.items() if records}
+
+    async def _read(
+        self, positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, list[Published]]:
+        consumer, loop = self._output, asyncio.get_running_loop()
+        found: dict[TopicPartition, list[Published]] = {tp: [] for tp in positions}
+        consumer.assign(list(positions))
+        for tp, at in positions.items():
+            consumer.seek(tp, at)
+        left, moved_at = dict(positions), loop.time()
+        while left:
+            for tp, records in (await consumer.getmany(*left, timeout_ms=100)).items():
+                found[tp] += (Published(record.value, record.headers) for record in records)
+            for tp, before in list(left.items()):
+                # Positions move over markers, too.
+                if (at := await consumer.position(tp)) != before:
+                    left[tp], moved_at = at, loop.time()
+                if at >= ends[tp]:
+                    del left[tp]
+            if loop.time() - moved_at > _READ_TIMEOUT:
+                raise UnavailableError(f"{next(iter(left))} could not be read to its end")
+        return found
 
     async def committed(self) -> dict[tuple[str, int], int]:
         """What the group has committed on the inputs."""
@@ -123,7 +199,7 @@ class KafkaWriter:
         producer = self._producer
         async with _answers():
             await producer.begin_transaction()
-            sent: dict[TopicPartition, list[asyncio.Future[Any]]] = {}
+            sent: dict[TopicPartition, list[tuple[asyncio.Future[Any], int]]] = {}
             building: dict[TopicPartition, Any] = {}
             for record in records:
                 target = await self._target(record)
@@ -137,24 +213,24 @@ class KafkaWriter:
             for target, batch in building.items():
                 sent.setdefault(target, []).append(await self._send(batch, target))
             last: int | None = None
-            for target, futures in sent.items():
-                for future in futures:
+            for target, batches in sent.items():
+                for future, count in batches:
                     metadata = await future
-                    if target == self._output and metadata is not None:
-                        last = metadata.offset
+                    if target == self._output:
+                        last = metadata.offset + count
             await producer.send_offsets_to_transaction(
                 {self._output: OffsetAndMetadata(upto, "")}, self._group
             )
             await producer.commit_transaction()
-        # Of a batch only the first offset is known: reading on from there sees a few records again, never too few.
         return last
 
-    async def _send(self, batch: Any, target: TopicPartition) -> "asyncio.Future[Any]":
+    async def _send(self, batch: Any, target: TopicPartition) -> "tuple[asyncio.Future[Any], int]":
+        """Its future gives the offset of its first record; and how many there are."""
         batch.close()
         future: asyncio.Future[Any] = await self._producer.send_batch(
             batch, target.topic, partition=target.partition
         )
-        return future
+        return future, batch.record_count()
 
     async def _target(self, record: OutRecord) -> TopicPartition:
         topic = self._settings.topic(record.topic)

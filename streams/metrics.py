@@ -122,6 +122,29 @@ class Metrics:
             ["partition"],
             registry=registry,
         )
+        self.outbox_age = Gauge(
+            "kizuna_outbox_age_seconds",
+            "How long the oldest unpublished entry has been here; 0 where there is none.",
+            ["partition"],
+            registry=registry,
+        )
+        self.pending = Gauge(
+            "kizuna_pending_adoptions",
+            "Customers of whom more was published than the store knows: their events are read again.",
+            ["partition"],
+            registry=registry,
+        )
+        self.adoptions = Counter(
+            "kizuna_adoptions",
+            "Customers whose tier was taken from what was published, as the store had lost it.",
+            registry=registry,
+        )
+        self.stopped = Gauge(
+            "kizuna_stopped",
+            "1 where the worker cannot go on and is about to end, by reason (docs/runbook.md).",
+            ["reason"],
+            registry=registry,
+        )
         self.take_overs = Counter("kizuna_take_overs", "Shards taken over.", registry=registry)
         self.shards_lost = Counter(
             "kizuna_shards_lost",
@@ -174,7 +197,7 @@ class Metrics:
 
     def forget(self, partition: int) -> None:
         """A shard that is not here any more must not go on telling its last values."""
-        for gauge in (self.due_overdue, self.outbox_entries, self.paused):
+        for gauge in (self.due_overdue, self.outbox_entries, self.outbox_age, self.pending, self.paused):
             gauge.remove(partition)
         for gauge in (self.lag_records, self.lag_seconds, self.watermark):
             for topic in INPUTS:

@@ -1,6 +1,7 @@
 """The one way out: changes, dead letters and records to send on, numbered, committed with the state, then published."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -35,6 +36,9 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
     headers: Headers
     #: Why it is a dead letter; None for what is none. For counting only.
     reason: Reason | None = None
+    #: Whether the next entry is of the same commit. What one commit decided is published together: what is out is
+    #: then what was decided up to some watermark, and no half of it.
+    more: bool = False
 
     def records(self) -> Iterator[OutRecord]:
         """The records it becomes: a change stands in the log and in the compacted table of each customer's newest.
@@ -50,6 +54,14 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
 
 #: What a withdrawn entry becomes.
 NOTHING = Entry(WITHDRAWN, None, None, None, ())
+
+
+def whole(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The entries of one commit, marked as such."""
+    for entry in entries[:-1]:
+        entry.more = True
+    return entries
+
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Entry).decode
@@ -76,6 +88,8 @@ class Outbox:
         self._pending = deque(decode(raw) for raw in pending)
         self._bound = bound
         self._some = asyncio.Event()
+        #: Which entries came when, by this process's clock: number of the last, seconds.
+        self._came: deque[tuple[int, float]] = deque([(last, time.monotonic())] if self._pending else [])
         #: Number of the newest entry.
         self.last = last
         self._held = held
@@ -94,7 +108,21 @@ class Outbox:
         if entries:
             self._pending.extend(entries)
             self.last += len(entries)
+            self._came.append((self.last, time.monotonic()))
             self._set()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the oldest unpublished entry came here; 0 where there is none."""
+        return time.monotonic() - self._came[0][1] if self._came else 0.0
+
+    def customers(self) -> set[str]:
+        """Of whom there are unpublished changes."""
+        return {
+            entry.key.decode()
+            for entry in self._pending
+            if entry.topic == TIER_CHANGES and entry.key is not None
+        }
 
     def hold(self, behind: int | None) -> None:
         """Publish nothing behind this entry; None: everything again."""
@@ -110,6 +138,10 @@ class Outbox:
         """Put another entry in the place of an unpublished one."""
         self._pending[number - self._first - 1] = entry
 
+    def withdrawn(self, number: int) -> Entry:
+        """What takes the place of an unpublished entry that is not to be published after all."""
+        return msgspec.structs.replace(NOTHING, more=self._pending[number - self._first - 1].more)
+
     @property
     def _first(self) -> int:
         """Number of the newest entry that is published."""
@@ -122,16 +154,19 @@ class Outbox:
             self._some.clear()
 
     async def take(self, limit: int, size_limit: int) -> tuple[list[Entry], int]:
-        """Wait for entries; the oldest (at most `limit`, about `size_limit` bytes), and the number of the last."""
+        """Wait for entries; the oldest, and the number of the last.
+
+        About `limit` of them, and about `size_limit` bytes: whole commits, and one in any case.
+        """
         await self._some.wait()
         first = self._first
-        if self._held is not None:
-            limit = min(limit, self._held - first)
         taken: list[Entry] = []
         size = 0
         for entry in self._pending:
+            if first + len(taken) == self._held:
+                break
             size += len(entry.value or b"") + len(entry.key or b"")
-            if taken and (len(taken) >= limit or size > size_limit):
+            if taken and not taken[-1].more and (len(taken) >= limit or size > size_limit):
                 break
             taken.append(entry)
         return taken, first + len(taken)
@@ -140,4 +175,6 @@ class Outbox:
         """Forget what was published, up to this number."""
         while self._pending and self._first < upto:
             self._pending.popleft()
+        while self._came and self._came[0][0] <= upto:
+            self._came.popleft()
         self._set()

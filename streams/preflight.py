@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from schemas.program import Program, ProgramError, load_program
 from streams.keys import ShardKeys
-from streams.protocols import Binding, FatalError
+from streams.protocols import Binding, FatalError, Stop
 from streams.redis_store import binding_fields, check_bound
 from streams.settings import Settings
 from streams.topics import Cluster, administration, check, describe
@@ -35,12 +35,20 @@ def read_program(path: str) -> Program:
     try:
         return load_program(path)
     except ProgramError as error:
-        raise FatalError(f"program file {error}") from error
+        raise FatalError(f"program file {error}", Stop.PROGRAM) from error
 
 
 def binding(settings: Settings, program: Program, cluster: Cluster, partitions: int) -> Binding:
     """What this worker's store is built for."""
-    return Binding(cluster.id, settings.topic_prefix, settings.group, partitions, program.id, program.version)
+    return Binding(
+        cluster.id,
+        settings.topic_prefix,
+        settings.group,
+        partitions,
+        program.id,
+        program.version,
+        cluster.inputs,
+    )
 
 
 def check_port(settings: Settings) -> None:
@@ -49,7 +57,8 @@ def check_port(settings: Settings) -> None:
         socket.create_server((settings.web_host, settings.web_port)).close()
     except OSError as error:
         raise FatalError(
-            f"cannot listen on {settings.web_host}:{settings.web_port}: {error.strerror} (KIZUNA_WEB_PORT)"
+            f"cannot listen on {settings.web_host}:{settings.web_port}: {error.strerror} (KIZUNA_WEB_PORT)",
+            Stop.PORT,
         ) from error
 
 
@@ -61,11 +70,12 @@ def check_redis(settings: Settings, wanted: Binding) -> None:
             keys = [ShardKeys(settings.redis_prefix, partition) for partition in range(wanted.partitions)]
             shards: list[Any] = [redis.hgetall(key.shard) for key in keys]
     except (RedisError, OSError, ValueError) as error:
-        raise FatalError(f"no Redis answers at {settings.redis_shown()}: {error}") from error
+        raise FatalError(f"no Redis answers at {settings.redis_shown()}: {error}", Stop.REDIS) from error
     if policy != "noeviction":
         raise FatalError(
             f"Redis at {settings.redis_shown()} evicts (maxmemory-policy {policy}): customers would be lost; "
-            "set maxmemory-policy noeviction"
+            "set maxmemory-policy noeviction",
+            Stop.REDIS_EVICTS,
         )
     for held in shards:
         if held:

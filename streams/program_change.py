@@ -19,7 +19,7 @@ from loyalty.program_change import check_change
 from loyalty.rules import Previous, Rules
 from schemas.program import Program, ProgramError, parse_program
 from streams.keys import ShardKeys
-from streams.protocols import PURCHASES, Binding, FatalError, ShardState
+from streams.protocols import PURCHASES, Binding, FatalError, ShardState, Stop
 from streams.redis_store import (
     RedisStore,
     all_customers,
@@ -126,7 +126,9 @@ class ProgramChange:
         try:
             self.before = parse_program(text)
         except ProgramError as error:
-            raise FatalError(f"the program before, as the store holds it, cannot be read: {error}") from error
+            raise FatalError(
+                f"the program before, as the store holds it, cannot be read: {error}", Stop.PROGRAM
+            ) from error
         try:
             check_change(self.before, self.program, None if self.is_begun else await self._earliest())
         except ProgramError as error:

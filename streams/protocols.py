@@ -6,6 +6,7 @@ async code, so that a simulator can stand in for all three.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from loyalty.customer import Customer
@@ -34,12 +35,50 @@ class UnavailableError(ShardLostError):
     """The store or the log did not answer, or not with a result: whether the write happened is unknown."""
 
 
+class Stop(StrEnum):
+    """Why a worker stops by itself: the value of `kizuna_stopped`'s label. docs/runbook.md has an entry for each."""
+
+    #: The log begins behind the watermark: records were deleted before they were read.
+    RECORDS_GONE = "records-gone"
+    #: The log ends before the watermark.
+    LOG_ENDS_BEFORE = "log-ends-before"
+    #: A published change was decided at a watermark that the log does not reach.
+    PUBLISHED_UNREAD = "published-unread"
+    #: A published change names a tier that the program does not have.
+    PUBLISHED_UNKNOWN = "published-unknown"
+    #: A topic is not the one that the store has read: it was deleted and made anew.
+    TOPIC_REMADE = "topic-remade"
+    STORE_EMPTY = "store-empty"
+    #: The store was built for another cluster, prefix, group, number of partitions or program.
+    STORE_BOUND = "store-bound"
+    #: The store is on another version of the program: the worker gives way.
+    PROGRAM_CHANGED = "program-changed"
+    REDIS_EVICTS = "redis-evicts"
+    #: More dead letters than the operator allows.
+    DEAD_LETTERS = "dead-letters"
+    #: Topics are missing, or not as the worker needs them.
+    TOPICS = "topics"
+    PROGRAM = "program"
+    PORT = "port"
+    REDIS = "redis"
+    KAFKA = "kafka"
+    #: An error of the worker's own.
+    OTHER = "other"
+
+
 class FatalError(Exception):
     """Going on would lose or double something. The worker stops; the message says what, why and what to do."""
+
+    def __init__(self, message: str, stop: Stop = Stop.OTHER) -> None:
+        super().__init__(message)
+        self.stop = stop
 
 
 class MovedOnError(FatalError):
     """The store is on another version of the program. A worker that was at work gives way."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Stop.PROGRAM_CHANGED)
 
 
 class Record(events.Record, Protocol):
@@ -78,7 +117,7 @@ class ShardState:
     appended: dict[str, int] = field(default_factory=dict)
     #: Number of the newest outbox entry ever made.
     outbox_last: int = 0
-    #: Position in the shard's partition of tier-changes behind which nothing of ours was published at the last trim.
+    #: Position in the shard's partition of tier-changes up to which the state knows all that was published.
     output: int = 0
     #: How many customers there are.
     customers: int = 0
@@ -111,6 +150,8 @@ class Binding:
     partitions: int
     program: str
     version: str
+    #: Kafka's ids of the input topics, in the order of INPUTS, with blanks between.
+    inputs: str = ""
 
 
 @dataclass(slots=True)
@@ -229,8 +270,28 @@ class Writer(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A record of tier-changes, as a `read_committed` reader gets it."""
+
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
 class Log(Protocol):
     """Kafka, as the shards see it beside their reading."""
+
+    async def inputs(self) -> str:
+        """The ids of the input topics as they are now; see `Binding.inputs`. A missing topic has none."""
+        ...
+
+    async def told(self, positions: Mapping[int, int]) -> dict[int, list[Published]]:
+        """What stands in tier-changes from these positions on, by partition, in order.
+
+        Asked for after the partition's writer was initialised, so nothing of ours is open there.
+        Raises FatalError where a partition ends before its position.
+        """
+        ...
 
     async def starts(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
         """First position there is, by input and partition."""

@@ -27,9 +27,11 @@ from streams.protocols import (
     MovedOnError,
     RefusedError,
     ShardState,
+    Stop,
     UnavailableError,
 )
 from streams.settings import without_password
+from streams.topics import topics_remade
 
 
 def connect(url: str) -> "Redis":
@@ -47,7 +49,7 @@ def connect(url: str) -> "Redis":
             protocol=2,
         )
     except ValueError as error:
-        raise FatalError(f"no Redis can be at {without_password(url)}: {error}") from error
+        raise FatalError(f"no Redis can be at {without_password(url)}: {error}", Stop.REDIS) from error
 
 
 def script(name: str) -> str:
@@ -244,6 +246,7 @@ _BOUND = {
     "partitions": ("bound:partitions", "number of partitions"),
     "program": ("bound:program", "program"),
     "version": ("bound:version", "program version"),
+    "inputs": ("bound:inputs", "input topics"),
 }
 
 
@@ -254,15 +257,17 @@ def binding_fields(binding: Binding) -> list[tuple[str, str]]:
 
 def read_binding(held: Mapping[bytes, bytes]) -> Binding:
     """What a shard's hash says it was built for."""
-    parts: dict[str, Any] = {part: held[field.encode()].decode() for part, (field, _) in _BOUND.items()}
+    parts: dict[str, Any] = {
+        part: held.get(field.encode(), b"").decode() for part, (field, _) in _BOUND.items()
+    }
     return Binding(**parts | {"partitions": int(parts["partitions"])})
 
 
 def check_bound(held: Mapping[bytes, bytes], binding: Iterable[tuple[str, str]]) -> None:
     """Raises FatalError where a shard's hash was built for anything but `binding`: MovedOnError for the version."""
     for field, here in binding:
-        found = held.get(field.encode(), b"").decode()
-        if found != here:
+        # A store of an earlier build does not hold all of it.
+        if field.encode() in held and (found := held[field.encode()].decode()) != here:
             raise bound_elsewhere(field, found, here)
 
 
@@ -274,9 +279,18 @@ def bound_elsewhere(field: str, found: str, here: str) -> FatalError:
             f"the store was built for {what} {found!r}, this worker has {here!r}: start it with the program file "
             "of that version, or move the store with `kizuna program apply`"
         )
+    if field == "bound:inputs":
+        return topics_remade("", found, here)
+    if field == "bound:partitions":
+        return FatalError(
+            f"the store was built for {what} {found!r}, this worker has {here!r}: make it anew for so many with "
+            "`kizuna rebuild`, or use another KIZUNA_REDIS_PREFIX",
+            Stop.STORE_BOUND,
+        )
     return FatalError(
         f"the store was built for {what} {found!r}, this worker has {here!r}: "
-        "use the same, or another KIZUNA_REDIS_PREFIX"
+        "use the same, or another KIZUNA_REDIS_PREFIX",
+        Stop.STORE_BOUND,
     )
 
 
@@ -328,7 +342,9 @@ def answers() -> Iterator[None]:
             raise bound_elsewhere(field, found, here) from error
         if text.startswith("EMPTY "):
             raise FatalError(
-                f"the store is empty, but its group has published {text.split()[1]} outbox entries: restore the store"
+                f"the store is empty, but its group has published {text.split()[1]} outbox entries: restore the store, "
+                "or make it anew from the log with `kizuna rebuild`",
+                Stop.STORE_EMPTY,
             ) from error
         raise UnavailableError(f"Redis could not: {text}") from error
     except (RedisError, OSError, TimeoutError) as error:

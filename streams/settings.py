@@ -23,6 +23,8 @@ class ClockKind(StrEnum):
 _LEAST = {
     "move_rate": 1,
     "falls_limit": 0,
+    "dead_letters_limit": 0,
+    "linger": 0,
     "sweep_interval": 0.01,
     "outbox_bound": 1,
     "cache_customers": 1,
@@ -53,6 +55,10 @@ class Settings:
     move_rate: int = 1_000
     #: Share of a shard's customers (0.05: 5 %) that may fall within an hour; beyond it publishing pauses. 0: no limit.
     falls_limit: float = 0.0
+    #: Dead letters that an input partition may bring within a minute; beyond it the worker stops. 0: no limit.
+    dead_letters_limit: int = 0
+    #: Seconds for which a worker that must stop goes on serving its pages, so that its metrics tell why.
+    linger: float = 5.0
     #: Seconds without a heartbeat after which Kafka gives a worker's partitions away.
     session_timeout: float = 10.0
 

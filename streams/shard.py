@@ -17,11 +17,14 @@ from loyalty.views import Change
 from schemas.program import Program, ProgramError, parse_program
 from schemas.rejection import Reason
 from streams.breaker import Breaker, fallen
+from streams.flood import Flood
+from streams.healing import Healing, agrees
 from streams.intake import Event, Intake
 from streams.metrics import Metrics
-from streams.outbox import NOTHING, Entry, Outbox, change_entry, decode, encode, watermarks
+from streams.outbox import Entry, Outbox, change_entry, decode, encode, watermarks, whole
 from streams.protocols import (
     COMMANDS,
+    INPUTS,
     PURCHASES,
     TOUCHPOINTS,
     Batch,
@@ -30,6 +33,7 @@ from streams.protocols import (
     FatalError,
     RefusedError,
     ShardState,
+    Stop,
     Store,
     Writer,
 )
@@ -38,7 +42,9 @@ log = logging.getLogger(__name__)
 
 #: How many due customers one sweep takes into the lane at a time.
 _SWEEP_CUSTOMERS = 500
-#: One transaction publishes at most this many entries, and about this many bytes.
+#: Published records that are looked at in one commit.
+_ADOPT_CUSTOMERS = 500
+#: One transaction publishes about this many entries, and about this many bytes.
 _PUBLISH_ENTRIES = 5_000
 _PUBLISH_BYTES = 4 * 1024 * 1024
 
@@ -47,13 +53,16 @@ _UNKNOWN = -1
 
 
 class Domain:
-    """What all shards share: the program, how its records are read, and which share of a shard's customers may fall
-    within an hour (0: any)."""
+    """What all shards share: the program, how its records are read, which share of a shard's customers may fall
+    within an hour, and how many dead letters an input may bring within a minute (0: any)."""
 
-    def __init__(self, program: Program, intake: Intake, falls_limit: float = 0.0) -> None:
+    def __init__(
+        self, program: Program, intake: Intake, falls_limit: float = 0.0, dead_letters_limit: int = 0
+    ) -> None:
         self.program = program
         self.intake = intake
         self.falls_limit = falls_limit
+        self.dead_letters_limit = dead_letters_limit
 
 
 def rules_of(program: Program, state: ShardState, moved: Moved | None = None) -> Rules:
@@ -66,7 +75,9 @@ def rules_of(program: Program, state: ShardState, moved: Moved | None = None) ->
     try:
         before = parse_program(state.program_before)
     except ProgramError as error:
-        raise FatalError(f"the program before, as the store holds it, cannot be read: {error}") from error
+        raise FatalError(
+            f"the program before, as the store holds it, cannot be read: {error}", Stop.PROGRAM
+        ) from error
     return Rules(program, state.generation, Previous(before, state.program_at, state.protect_until), moved)
 
 
@@ -92,6 +103,8 @@ class Shard:
         self.partition = partition
         self.state = state
         self.outbox = outbox
+        #: What was published and the state may not know; set at a take-over.
+        self.healing = Healing(partition, ())
         self._token = token
         self._writer = writer
         self._store = store
@@ -105,9 +118,12 @@ class Shard:
         #: Customers in the cache of whom the store knows nothing.
         self._unknown: set[str] = set()
         self._lane = asyncio.Lock()
-        #: Commands wait for purchases before they enter the lane: one batch of them at a time.
-        self.commands = asyncio.Lock()
+        #: A batch may have to wait before it enters the lane; those behind it of the same input wait for it.
+        self.turns = {topic: asyncio.Lock() for topic in INPUTS}
+        self._flood = {topic: Flood(domain.dead_letters_limit) for topic in INPUTS}
         self._broken = False
+        #: Whether it is known that the shard has to be taken over again.
+        self.is_lost = False
         self._closed = False
         # Decoded customers, least recently used first. What is in here has been committed, or the shard is lost.
         self._cache: dict[str, Customer] = {}
@@ -150,13 +166,46 @@ class Shard:
                 touched[event.customer_id] = customer
                 if newest is None or occurred_at > newest:
                     newest = occurred_at
-                if made:
+                if made and not self.healing.holds(event.customer_id):
                     changes += made
+            self._flood[topic].check(batch, entries)
             commit = Commit(topic, batch.start, batch.end, newest)
             if batch.records:
                 commit.appended = batch.records[-1].timestamp
             await self._commit(commit, touched, changes, entries)
             counts.done(entries)
+            if self.healing:
+                await self._adopt()
+
+    async def heal(self) -> None:
+        """Take over from the output what the store has lost, as far as its inputs have been read again."""
+        async with self._in_lane():
+            await self._adopt()
+
+    async def _adopt(self) -> None:
+        while reached := self.healing.reached(self.state.offsets, _ADOPT_CUSTOMERS):
+            customers = await self._customers(reached)
+            adopted: dict[str, Customer] = {}
+            for customer_id, told in reached.items():
+                customer = customers[customer_id]
+                if agrees(customer, told, self._rules):
+                    continue
+                try:
+                    self._rules.adopt(customer, told.body, told.beneath)
+                except ValueError as error:
+                    raise FatalError(
+                        f"partition {self.partition}: what was published last of a customer does not fit: {error}; "
+                        "start the worker with the program that the store was on, or make the state anew with "
+                        "`kizuna rebuild`",
+                        Stop.PUBLISHED_UNKNOWN,
+                    ) from error
+                adopted[customer_id] = customer
+            if adopted:
+                await self._commit(Commit(), adopted, [], [])
+                self._metrics.adoptions.inc(len(adopted))
+            self.healing.settle(reached)
+            if not self.healing:
+                log.info("shard %d knows again all that was published", self.partition)
 
     async def sweep(self, until: int, clock: int) -> None:
         """Let fall due, strictly before `until`, what time alone brings, as far as the outbox has room.
@@ -167,10 +216,12 @@ class Shard:
         overdue = True
         while overdue:
             async with self._in_lane():
-                limit = _SWEEP_CUSTOMERS if self.outbox.has_room else 0
+                # While the store does not know all that was published, what time brings may be out already.
+                heals = bool(self.healing)
+                limit = _SWEEP_CUSTOMERS if self.outbox.has_room and not heals else 0
                 due = await self._store.due(self.partition, self._token, self.state.version, until, limit)
                 self._metrics.overdue(self.partition, 0 if due.first is None else clock - due.first)
-                if due.decision:
+                if due.decision and not heals:
                     await self._carry_out(due.decision)
                 overdue = bool(due.customers)
                 if overdue:
@@ -186,6 +237,8 @@ class Shard:
         `clock` is the time up to which all has been read.
         """
         if not self.state.is_moving or clock < self.state.program_at or not self.outbox.has_room:
+            return 0
+        if self.healing:
             return 0
         async with self._in_lane():
             ids, self.state.moved = await self._store.unmoved(self.partition, self._token, limit)
@@ -205,7 +258,9 @@ class Shard:
             started = time.perf_counter()
             records = (record for entry in entries for record in entry.records())
             output = await self._writer.publish(records, upto)
-            await self._store.trim(self.partition, self._token, upto, output)
+            # While something is pending, the next take-over must find it again.
+            known = None if self.healing else output
+            await self._store.trim(self.partition, self._token, upto, known)
             self.outbox.drop(upto)
             self._metrics.published(self.partition, len(self.outbox), time.perf_counter() - started)
 
@@ -281,7 +336,7 @@ class Shard:
                     instant != before,
                 )
             )
-        commit.outbox = [encode(entry) for entry in entries]
+        commit.outbox = [encode(entry) for entry in whole(entries)]
         born = self._unknown & touched.keys() if self._unknown else ()
         self._add_up(commit, len(born))
         self._count_falls(commit, changes, len(born))
@@ -352,7 +407,7 @@ class Shard:
                 told = self._rules.withdraw(customers[customer_id], held.tier, held.tier_seq, int(until))
                 if told:  # else the program does not have the tier any more: what was decided goes out
                     changes += told
-                    commit.replaced |= dict.fromkeys(held.numbers, encode(NOTHING))
+                    commit.replaced |= {n: encode(self.outbox.withdrawn(n)) for n in held.numbers}
         await self._commit(commit, customers, changes, [])
 
     def _evict(self) -> None:

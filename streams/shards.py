@@ -2,14 +2,11 @@
 
 import asyncio
 import logging
-import secrets
-import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from itertools import chain, repeat
-from typing import Protocol
 
 from streams.metrics import Metrics
-from streams.outbox import Outbox
 from streams.protocols import (
     COMMANDS,
     INPUTS,
@@ -20,34 +17,19 @@ from streams.protocols import (
     RefusedError,
     ShardLostError,
     Store,
-    Writer,
 )
 from streams.settings import Settings
 from streams.shard import Domain, Shard
+from streams.take_over import Positions, Reader, TakeOver
 
 log = logging.getLogger(__name__)
 
-#: A position in every input of every shard that is held.
-Positions = dict[tuple[str, int], int]
-
 #: Waits before trying again to take over, in seconds; the last one repeats.
 _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0)
-
-
-class Reader(Protocol):
-    """The group member that reads the inputs."""
-
-    def assigned(self) -> set[tuple[str, int]]:
-        """The input partitions that the group gives this member now."""
-        ...
-
-    async def prove(self, positions: Mapping[tuple[str, int], int]) -> None:
-        """Commit offsets in the present generation. Raises RefusedError where this is no member any more."""
-        ...
-
-    async def move(self, positions: Mapping[tuple[str, int], int], epoch: int) -> None:
-        """Read on from here; batches read from now on carry `epoch`."""
-        ...
+#: Shards that are lost again within so many seconds after a take-over are taken over with the same waits.
+_STEADY = 10.0
+#: Seconds between two looks whether the input topics are still the same.
+_WATCH_SECONDS = 5.0
 
 
 class Shards:
@@ -64,10 +46,10 @@ class Shards:
         log: Log,
         metrics: Metrics,
         fail: Callable[[BaseException], Awaitable[None]],
+        inputs: str = "",
     ) -> None:
-        self._settings = settings
-        self._domain = domain
-        self._store = store
+        """`inputs`: see `TakeOver`."""
+        self._taking = TakeOver(settings, domain, store, log, metrics, inputs, self._spawn)
         self._log = log
         self._metrics = metrics
         self.fail = fail
@@ -78,6 +60,7 @@ class Shards:
         #: Set whenever a batch was committed, or shards went.
         self._progress = asyncio.Event()
         self._lost = asyncio.Event()
+        self._given_up = False
         self._in_hand: dict[tuple[str, int], int] = {}
         #: Where the inputs stood when the worker closed: the group is told at the very end.
         self._left: Positions = {}
@@ -111,8 +94,15 @@ class Shards:
             if self._lost.is_set():  # else a rebalance has taken them over meanwhile
                 await self._take_over(reader)
 
+        waits = chain(_BACKOFF, repeat(_BACKOFF[-1]))
         while True:
+            taken_at = asyncio.get_running_loop().time()
             await self._lost.wait()
+            if asyncio.get_running_loop().time() - taken_at < _STEADY:
+                # What lost them may still be there, such as a topic that takes no records.
+                await asyncio.sleep(next(waits))
+            else:
+                waits = chain(_BACKOFF, repeat(_BACKOFF[-1]))
             try:
                 await self._persist(if_lost, reader)
             except FatalError as error:
@@ -129,31 +119,14 @@ class Shards:
         raise AssertionError("repeat() does not end")
 
     async def _take_over(self, reader: Reader) -> None:
-        """One take-over.
-
-        1. Prove membership by an offset commit (a suspended worker that comes back must not steal); 2. fence the
-        predecessor's producer; 3. set a new token in the store, which trims the outbox to what was published;
-        4. read on from the stored watermarks.
-        """
         self._drop_all()
+        if self._given_up:
+            return
         assigned = reader.assigned()
         whole = sorted({p for _, p in assigned if all((topic, p) in assigned for topic in INPUTS)})
         if len(whole) * len(INPUTS) != len(assigned):
             log.warning("not all inputs of a shard are assigned here: %s", sorted(assigned))
-        begin = await self._watermarks(whole)
-        await reader.prove(begin)
-        opened = await asyncio.gather(*map(self._log.writer, whole), return_exceptions=True)
-        writers = [writer for writer in opened if not isinstance(writer, BaseException)]
-        try:
-            for failure in opened:
-                if isinstance(failure, BaseException):
-                    raise failure
-            own = [self._own(p, w, begin, len(whole)) for p, w in zip(whole, writers, strict=True)]
-            taken = await asyncio.gather(*own)
-        except BaseException:
-            for writer in writers:
-                self._spawn(writer.close())
-            raise
+        taken = await self._taking.take(whole, reader)
         positions = {(topic, s.partition): s.state.offsets[topic] for s in taken for topic in INPUTS}
         # From here on what the old epoch has read is void; then the reading moves.
         self.epoch += 1
@@ -166,61 +139,16 @@ class Shards:
         self._metrics.shards.set(len(taken))
         log.info("took over %d shards: %s", len(taken), ", ".join(map(str, whole)))
 
-    async def _watermarks(self, partitions: list[int]) -> Positions:
-        """Where each shard stands; where it was never begun, the start of the log."""
-        starts = await self._log.starts(partitions)
-        states = await asyncio.gather(*map(self._store.peek, partitions))
-        # The ends last: the owner before may read on meanwhile.
-        ends = await self._log.ends(partitions)
-        positions: Positions = {}
-        for partition, state in zip(partitions, states, strict=True):
-            if state is None:
-                positions |= await self._begin(partition, starts)
-                continue
-            for topic in INPUTS:
-                at, start, end = state.offsets[topic], starts[topic, partition], ends[topic, partition]
-                name = f"{self._settings.topic(topic)}-{partition}"
-                if at < start:
-                    raise FatalError(
-                        f"{name}: the store has read up to {at}, the log begins at {start}: records between are gone; "
-                        "restore them or rebuild the state"
-                    )
-                if at > end:
-                    raise FatalError(
-                        f"{name}: the store has read up to {at}, the log ends at {end}: the topic is another or was "
-                        "cut; restore it or rebuild the state"
-                    )
-                positions[topic, partition] = at
-        return positions
-
-    async def _begin(self, partition: int, starts: Mapping[tuple[str, int], int]) -> Positions:
-        committed = await self._log.committed()
-        for topic in INPUTS:
-            at = committed.get((topic, partition), 0)
-            if at > starts[topic, partition]:
-                raise FatalError(
-                    f"the store is empty, but group {self._settings.group} has read "
-                    f"{self._settings.topic(topic)}-{partition} up to {at}: restore the store (another "
-                    "KIZUNA_GROUP and KIZUNA_REDIS_PREFIX would read all anew and publish every change again)"
-                )
-        return {(topic, partition): starts[topic, partition] for topic in INPUTS}
-
-    async def _own(self, partition: int, writer: Writer, begin: Positions, shards: int) -> Shard:
-        token = secrets.token_hex(8)
-        start = {topic: begin[topic, partition] for topic in INPUTS}
-        state, pending = await self._store.take_over(partition, token, start, await writer.published())
-        outbox = Outbox(state.outbox_last, pending, self._settings.outbox_bound, state.held)
-        return Shard(
-            partition,
-            token,
-            state,
-            outbox,
-            writer,
-            self._store,
-            self._domain,
-            self._metrics,
-            max(1, self._settings.cache_customers // shards),
-        )
+    async def watch_inputs(self) -> None:
+        """For ever: look whether the input topics are still the same. Their names do not tell."""
+        while not self._given_up:
+            await asyncio.sleep(_WATCH_SECONDS)
+            try:
+                await self._taking.check_inputs()
+            except FatalError as error:
+                await self.fail(error)
+            except ShardLostError as error:
+                log.debug("cannot look at the topics: %s", error)
 
     def _drop_all(self) -> None:
         """Let go of every shard. What is under way in a lane is refused by the store from the next owner on."""
@@ -238,9 +166,21 @@ class Shards:
         async with self._moving:
             self._drop_all()
 
+    async def give_up(self) -> None:
+        """Let go of every shard for good: this worker stops."""
+        self._given_up = True
+        async with self._moving:
+            self._drop_all()
+
+    def lose_position(self, topic: str, partition: int) -> None:
+        """The log does not have what is to be read next: the next take-over says why."""
+        if (shard := self._held.get(partition)) is not None:
+            self.lose(shard, RefusedError(f"{topic}: the log does not have the position that is to be read"))
+
     def lose(self, shard: Shard, error: ShardLostError) -> None:
         """A shard was refused, or nobody knows what became of a write: it is taken over again."""
-        if self._held.get(shard.partition) is shard:
+        if self._held.get(shard.partition) is shard and not shard.is_lost:
+            shard.is_lost = True
             log.warning("shard %d is lost and will be taken over again: %s", shard.partition, error)
             self._metrics.shards_lost.labels(
                 "refused" if isinstance(error, RefusedError) else "unavailable"
@@ -252,7 +192,9 @@ class Shards:
     def wants(self, topic: str, partition: int) -> bool:
         """Whether to read on there: two batches in hand at most, and none while the outbox is full."""
         shard = self._held.get(partition)
-        return shard is not None and shard.outbox.has_room and self._in_hand.get((topic, partition), 0) < 2
+        if shard is None or shard.is_lost:
+            return False
+        return shard.outbox.has_room and self._in_hand.get((topic, partition), 0) < 2
 
     def reading(self, batch: Batch) -> None:
         """A batch was read and is on its way to `hand`."""
@@ -267,20 +209,33 @@ class Shards:
 
     async def _process(self, shard: Shard, batch: Batch, done: Callable[[], object]) -> None:
         try:
-            if batch.topic == COMMANDS:
-                async with shard.commands:
-                    if not await self._after_purchases(shard, batch):
+            async with shard.turns[batch.topic]:
+                for_the_lane: Batch | None = batch
+                while for_the_lane is not None:
+                    part, for_the_lane = cut(for_the_lane, shard.healing.limit(batch.topic))
+                    if part is None:
+                        # What is pending has to be reached by the other inputs, too, before this one goes on.
+                        goes_on = await self._progressed(shard)
+                    elif part.topic == COMMANDS and not await self._after_purchases(shard, part):
+                        goes_on = False
+                    else:
+                        await shard.process(part)
+                        goes_on = self._held.get(shard.partition) is shard
+                        self._progress.set()
+                    if not goes_on:
                         return
-                    await shard.process(batch)
-            else:
-                await shard.process(batch)
         except ShardLostError as error:
             self.lose(shard, error)
             return
-        if self._held.get(shard.partition) is shard:
-            self._in_hand[batch.topic, batch.partition] -= 1
-            self._progress.set()
-            done()
+        self._in_hand[batch.topic, batch.partition] -= 1
+        self._progress.set()
+        done()
+
+    async def _progressed(self, shard: Shard) -> bool:
+        """Wait until something was committed; False where the shard went."""
+        self._progress.clear()
+        await self._progress.wait()
+        return self._held.get(shard.partition) is shard
 
     async def _after_purchases(self, shard: Shard, batch: Batch) -> bool:
         """Wait until the purchases that were appended before some commands are committed; False where the shard went.
@@ -293,10 +248,15 @@ class Shards:
         ends = await self._log.ends([shard.partition])
         end, state = ends[PURCHASES, shard.partition], shard.state
         while self._held.get(shard.partition) is shard:
-            if state.offsets[PURCHASES] >= end or state.appended.get(PURCHASES, -1) > appended:
+            # Where purchases must not go on, it is for these commands that they wait.
+            at, limit = state.offsets[PURCHASES], shard.healing.limit(PURCHASES)
+            if (
+                at >= end
+                or state.appended.get(PURCHASES, -1) > appended
+                or (limit is not None and at >= limit)
+            ):
                 return True
-            self._progress.clear()
-            await self._progress.wait()
+            await self._progressed(shard)
         return False
 
     def watermark(self, topic: str, partition: int) -> int | None:
@@ -346,7 +306,7 @@ class Shards:
 
     async def close(self) -> None:
         """The worker ends: wait for what is in the lanes, then leave the writers."""
-        deadline = time.monotonic() + 2
+        deadline = asyncio.get_running_loop().time() + 2
         async with self._moving:
             shards = list(self._held.values())
             self._held = {}
@@ -354,6 +314,17 @@ class Shards:
             self._progress.set()
             tasks = [task for task in self._tasks if task is not asyncio.current_task()]
             if tasks:
-                await asyncio.wait(tasks, timeout=max(0.1, deadline - time.monotonic()))
+                await asyncio.wait(tasks, timeout=max(0.1, deadline - asyncio.get_running_loop().time()))
             self._left = {(t, s.partition): s.state.offsets[t] for s in shards for t in INPUTS}
             await asyncio.gather(*(shard.close() for shard in shards), return_exceptions=True)
+
+
+def cut(batch: Batch, limit: int | None) -> tuple[Batch | None, Batch | None]:
+    """What of a batch lies before a position (None: no limit), and what behind it; None for nothing."""
+    if limit is None or batch.end <= limit:
+        return batch, None
+    if limit <= batch.start:
+        return None, batch
+    before = [record for record in batch.records if record.offset < limit]
+    behind = batch.records[len(before) :]
+    return replace(batch, end=limit, records=before), replace(batch, start=limit, records=behind)

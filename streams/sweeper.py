@@ -11,7 +11,9 @@ from streams.protocols import (
     INPUTS,
     PURCHASES,
     Clock,
+    FatalError,
     Log,
+    RefusedError,
     ShardLostError,
     ShardState,
     UnavailableError,
@@ -49,6 +51,7 @@ class Sweeper:
         held = list(self._shards.held.values())
         if not held:
             return
+        read = {shard: dict(shard.state.offsets) for shard in held}
         try:
             # The clock first: what is appended after it was asked cannot have been unread at that time.
             now = await self._clock.now()
@@ -56,6 +59,9 @@ class Sweeper:
         except UnavailableError as error:
             log.warning("no sweep: %s", error)
             return
+        for shard in held:
+            if any(at > ends[topic, shard.partition] for topic, at in read[shard].items()):
+                self._shards.lose(shard, RefusedError("the log ends before what was read of it"))
         self._measure(held, now, ends)
         untils = {shard: self._until(shard, now, ends) for shard in held}
         self._clocks = {shard: until or 0 for shard, until in untils.items()}
@@ -86,7 +92,9 @@ class Sweeper:
             return await work
         except ShardLostError as error:
             self._shards.lose(shard, error)
-            return None
+        except FatalError as error:
+            await self._shards.fail(error)
+        return None
 
     def _until(self, shard: Shard, now: int, ends: Mapping[tuple[str, int], int]) -> int | None:
         """The shard's clock (contract, section 3), None where it has none yet."""
@@ -101,6 +109,8 @@ class Sweeper:
     def _measure(self, held: Iterable[Shard], now: int, ends: Mapping[tuple[str, int], int]) -> None:
         for shard in held:
             self._metrics.outbox_entries.labels(shard.partition).set(len(shard.outbox))
+            self._metrics.outbox_age.labels(shard.partition).set(shard.outbox.age)
+            self._metrics.pending.labels(shard.partition).set(len(shard.healing))
             for topic in INPUTS:
                 state: ShardState = shard.state
                 unread = max(0, ends[topic, shard.partition] - state.offsets[topic])

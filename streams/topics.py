@@ -10,7 +10,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError
 
 from schemas.program import Program
-from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, FatalError
+from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, FatalError, Stop
 from streams.settings import Settings
 
 TIER_CHANGES = "tier-changes"
@@ -51,6 +51,8 @@ class Cluster:
     id: str
     partitions: dict[str, int] = field(default_factory=dict)
     configs: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: See `Binding.inputs`.
+    inputs: str = ""
 
 
 #: How long is tried to reach a first broker, in milliseconds.
@@ -67,11 +69,13 @@ def administration(settings: Settings) -> Iterator[KafkaAdminClient]:
             bootstrap_timeout_ms=BOOTSTRAP_MS,
         )
     except (KafkaError, OSError, ValueError) as error:
-        raise FatalError(f"no Kafka broker answers at {settings.brokers}: {said(error)}") from error
+        raise FatalError(
+            f"no Kafka broker answers at {settings.brokers}: {said(error)}", Stop.KAFKA
+        ) from error
     try:
         yield admin
     except KafkaError as error:
-        raise FatalError(f"Kafka at {settings.brokers} refused: {said(error)}") from error
+        raise FatalError(f"Kafka at {settings.brokers} refused: {said(error)}", Stop.KAFKA) from error
     finally:
         admin.close()
 
@@ -97,6 +101,7 @@ def describe(admin: KafkaAdminClient, settings: Settings) -> Cluster:
         return cluster
     for topic in admin.describe_topics(sorted(present)):
         cluster.partitions[names[topic["name"]]] = len(topic["partitions"])
+    cluster.inputs = input_ids(admin, settings)
     wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(present)]
     described: Mapping[str, Any] = admin.describe_configs(wanted, config_filter="all")
     for name, held in described["topic"].items():
@@ -104,12 +109,38 @@ def describe(admin: KafkaAdminClient, settings: Settings) -> Cluster:
     return cluster
 
 
+def input_ids(admin: KafkaAdminClient, settings: Settings) -> str:
+    """Kafka's ids of the input topics; see `Binding.inputs`. One that is missing has an empty id.
+
+    Raises FatalError where no broker answers.
+    """
+    try:
+        found = admin.describe_topics([settings.topic(name) for name in INPUTS])
+    except (KafkaError, OSError) as error:
+        raise FatalError(f"cannot ask for the ids of the topics: {said(error)}", Stop.KAFKA) from error
+    ids = {topic["name"]: str(topic["topic_id"]) for topic in found if not topic["error_code"]}
+    return " ".join(ids.get(settings.topic(name), "") for name in INPUTS)
+
+
+def topics_remade(prefix: str, before: str, now: str) -> FatalError:
+    """The error of input topics that are not those of before; both as in `Binding.inputs`."""
+    for topic, old, new in zip(INPUTS, before.split(" "), now.split(" "), strict=True):
+        if old != new:
+            became = f"has the id {new}" if new else "is gone"
+            return FatalError(
+                f"{prefix}{topic} {became}, and the store has read the one with the id {old}: it was deleted and made "
+                "anew; restore it, or make the state anew from what is left with `kizuna rebuild`",
+                Stop.TOPIC_REMADE,
+            )
+    raise ValueError(f"the same topics: {now}")
+
+
 def members(admin: KafkaAdminClient, group: str) -> int:
     """How many members a consumer group has. Raises FatalError where no broker answers."""
     try:
         described = admin.describe_groups([group])
     except (KafkaError, OSError) as error:
-        raise FatalError(f"cannot ask for the members of group {group}: {said(error)}") from error
+        raise FatalError(f"cannot ask for the members of group {group}: {said(error)}", Stop.KAFKA) from error
     return sum(len(found["members"]) for found in described.values())
 
 
@@ -181,5 +212,5 @@ def check(cluster: Cluster, settings: Settings, program: Program) -> int:
     """The number of partitions. Raises FatalError, one line, where the worker must not start on them."""
     found = faults(cluster, settings, program.ledger)
     if found:
-        raise FatalError("; ".join(found))
+        raise FatalError("; ".join(found), Stop.TOPICS)
     return cluster.partitions[PURCHASES]

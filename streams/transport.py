@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import aiokafka
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -149,7 +149,14 @@ class Consumer(driver.Consumer):
             await asyncio.sleep(0.005)
             return
         # Where a partition waits for room, do not wait for the others long.
-        epoch, arrived = await self._thread.fetch(wanted, timeout if len(wanted) == len(active) else 0.01)
+        try:
+            epoch, arrived = await self._thread.fetch(wanted, timeout if len(wanted) == len(active) else 0.01)
+        except OffsetOutOfRangeError as error:
+            # The log was cut, or is another, while this worker reads it.
+            for tp in error.args[0]:
+                self.shards.lose_position(*self._input(TP(*tp)))
+            await asyncio.sleep(0.05)
+            return
         for tp, (start, end, records) in arrived.items():
             topic, partition = self._input(tp)
             batch = Batch(topic, partition, start, end, records, epoch)

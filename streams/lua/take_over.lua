@@ -17,7 +17,10 @@ local begun = redis.call('HEXISTS', shard, 'version') == 1
 if begun then
   for i = first, last, 2 do
     local held = redis.call('HGET', shard, ARGV[i])
-    if held ~= ARGV[i + 1] then
+    if not held then
+      -- a store of an earlier build does not hold all of it
+      redis.call('HSET', shard, ARGV[i], ARGV[i + 1])
+    elseif held ~= ARGV[i + 1] then
       -- names may hold blanks, so a control character parts them
       return redis.error_reply(table.concat({'BOUND ', ARGV[i], tostring(held), ARGV[i + 1]}, '\31'))
     end

@@ -26,6 +26,8 @@ def test_every_field_has_a_variable() -> None:
         "KIZUNA_SWEEP_INTERVAL": "0.25",
         "KIZUNA_MOVE_RATE": "9",
         "KIZUNA_FALLS_LIMIT": "0.05",
+        "KIZUNA_DEAD_LETTERS_LIMIT": "10",
+        "KIZUNA_LINGER": "1.5",
         "KIZUNA_SESSION_TIMEOUT": "6",
         "KIZUNA_PROGRAM": "p.toml",
         "KIZUNA_REDIS_PREFIX": "r",

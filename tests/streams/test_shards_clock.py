@@ -9,8 +9,10 @@ import pytest
 
 from schemas.program import Program
 from streams import sweeper as module
+from streams.healing import Healing
 from streams.intake import Intake
 from streams.metrics import Metrics
+from streams.outbox import Outbox
 from streams.placement import Placement
 from streams.protocols import (
     COMMANDS,
@@ -36,7 +38,9 @@ class SweptShard:
     def __init__(self, partition: int, state: ShardState) -> None:
         self.partition = partition
         self.state = state
-        self.outbox: list[object] = []
+        self.outbox = Outbox(0, (), 1)
+        self.healing = Healing(partition, ())
+        self.is_lost = False
         self.swept: list[int] = []
         self.clock: int | None = None
         #: What each of the next moves finds, and at which clocks there were moves.

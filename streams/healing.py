@@ -1,0 +1,126 @@
+"""What was published and the store may have lost: a Redis that lost its last writes is healed from the output.
+
+The events since are read again, and what is out stays true: tier and tier_seq are taken from it, for each customer
+when its inputs have been read again as far as they had been when the record was decided. ADR 0012.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from loyalty.customer import Customer
+from loyalty.rules import Rules
+from loyalty.views import Beneath
+from schemas.tier_change import TierEvent, decode
+from schemas.times import parse_rfc3339
+from streams.outbox import BENEATH_HEADER, WATERMARKS_HEADER
+from streams.protocols import INPUTS, FatalError, Published, Stop
+
+log = logging.getLogger(__name__)
+
+_beneath = msgspec.json.Decoder(Beneath)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A published record: what it says, what stands beneath it, and up to where each input had been read."""
+
+    body: TierEvent
+    beneath: Beneath | None
+    read_up_to: Mapping[str, int]
+
+
+def told_of(record: Published) -> Told:
+    """A record of tier-changes, read. Raises ValueError where it is none of ours."""
+    headers = dict(record.headers)
+    raw = headers.get(WATERMARKS_HEADER)
+    if raw is None or record.value is None:
+        raise ValueError(f"expected a value and the header {WATERMARKS_HEADER}")
+    positions = dict(part.split("=", 1) for part in raw.decode().split(";"))
+    beneath = headers.get(BENEATH_HEADER)
+    try:
+        return Told(
+            decode(record.value),
+            None if beneath is None else _beneath.decode(beneath),
+            {topic: int(positions[topic]) for topic in INPUTS},
+        )
+    except (msgspec.MsgspecError, KeyError) as error:
+        raise ValueError(f"expected {WATERMARKS_HEADER} and {BENEATH_HEADER}: {error}") from error
+
+
+def agrees(customer: Customer, told: Told, rules: Rules) -> bool:
+    """Whether the state says of the customer what the record says."""
+    shown = rules.shown(customer)
+    body = told.body
+    at_risk = body.at_risk_until
+    return (
+        shown == (body.tier, body.tier_seq, None if at_risk is msgspec.UNSET else parse_rfc3339(str(at_risk)))
+        and customer.time is not None
+        and customer.time >= parse_rfc3339(body.effective_at)
+    )
+
+
+class Healing:
+    """A shard's published records of which its state may not know, and how far it may read meanwhile."""
+
+    def __init__(
+        self, partition: int, published: Iterable[Published], unpublished: Iterable[str] = ()
+    ) -> None:
+        """`published`: in the order of the log. `unpublished`: customers of whom newer records stand in the store's
+        outbox; what the store says of them is newer than what is out."""
+        self._told: dict[str, Told] = {}
+        for record in published:
+            try:
+                told = told_of(record)
+            except ValueError as error:
+                log.warning(
+                    "partition %d of the output holds a record that is none of ours: %s", partition, error
+                )
+                continue
+            # Several of a customer: the last one says it all.
+            self._told[told.body.customer_id] = told
+        for customer_id in unpublished:
+            self._told.pop(customer_id, None)
+        # They were decided in commits one after another: what is less in one input is not more in another.
+        self._order = sorted(self._told, key=lambda c: sum(self._told[c].read_up_to.values()), reverse=True)
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def holds(self, customer_id: str) -> bool:
+        """Whether what is decided of a customer now was published already, or is not what was published."""
+        return customer_id in self._told
+
+    def limit(self, topic: str) -> int | None:
+        """The position beyond which nothing of the input is to be read yet; None where nothing is pending."""
+        return self._told[self._order[-1]].read_up_to[topic] if self._order else None
+
+    def reached(self, offsets: Mapping[str, int], most: int) -> dict[str, Told]:
+        """The earliest records, at most so many, if all that they were decided from has been read again."""
+        reached: dict[str, Told] = {}
+        for customer_id in reversed(self._order):
+            told = self._told[customer_id]
+            if len(reached) == most or any(offsets[topic] < at for topic, at in told.read_up_to.items()):
+                break
+            reached[customer_id] = told
+        return reached
+
+    def settle(self, reached: Mapping[str, Told]) -> None:
+        """State and output agree of these: what `reached` gave."""
+        del self._order[len(self._order) - len(reached) :]
+        for customer_id in reached:
+            del self._told[customer_id]
+
+    def check(self, partition: int, ends: Mapping[tuple[str, int], int]) -> None:
+        """Raises FatalError where a record was decided from more than the log holds."""
+        for told in self._told.values():
+            for topic, at in told.read_up_to.items():
+                if at > ends[topic, partition]:
+                    raise FatalError(
+                        f"partition {partition}: a change was published that was decided when {topic} had been read up "
+                        f"to {at}, and the log ends at {ends[topic, partition]}: it lost records or is another; "
+                        "restore it, or make the state anew with `kizuna rebuild`",
+                        Stop.PUBLISHED_UNREAD,
+                    )

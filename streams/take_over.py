@@ -1,0 +1,178 @@
+"""How a worker becomes the owner of shards: whoever had them is fenced, and nothing is lost or doubled."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from streams.healing import Healing
+from streams.metrics import Metrics
+from streams.outbox import Outbox
+from streams.protocols import INPUTS, FatalError, Log, Stop, Store, Writer
+from streams.settings import Settings
+from streams.shard import Domain, Shard
+from streams.topics import topics_remade
+
+log = logging.getLogger(__name__)
+
+#: A position in every input of every shard that is held.
+Positions = dict[tuple[str, int], int]
+
+
+class Reader(Protocol):
+    """The group member that reads the inputs."""
+
+    def assigned(self) -> set[tuple[str, int]]:
+        """The input partitions that the group gives this member now."""
+        ...
+
+    async def prove(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Commit offsets in the present generation. Raises RefusedError where this is no member any more."""
+        ...
+
+    async def move(self, positions: Mapping[tuple[str, int], int], epoch: int) -> None:
+        """Read on from here; batches read from now on carry `epoch`."""
+        ...
+
+
+class TakeOver:
+    """Takes shards over; all of it may be tried again after any failure."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        domain: Domain,
+        store: Store,
+        log: Log,
+        metrics: Metrics,
+        inputs: str,
+        spawn: Callable[[Awaitable[None]], object],
+    ) -> None:
+        """`inputs`: the ids of the input topics, as this worker found them (`Binding.inputs`). `spawn` is given what
+        need not be waited for."""
+        self._settings = settings
+        self._domain = domain
+        self._store = store
+        self._log = log
+        self._metrics = metrics
+        self._inputs = inputs
+        self._spawn = spawn
+
+    async def take(self, partitions: list[int], reader: Reader) -> list[Shard]:
+        """Become the owner of these shards.
+
+        1. Compare the stored watermarks with the log; 2. prove membership by an offset commit (a suspended worker
+        that comes back must not steal); 3. fence the predecessor's producer; 4. set a new token in the store, which
+        trims the outbox to what was published; 5. read in the output what the store may have lost.
+
+        Raises FatalError where store and log cannot fit each other, ShardLostError's kinds where it may be tried
+        again.
+        """
+        await self.check_inputs()
+        begin = await self._watermarks(partitions)
+        await reader.prove(begin)
+        opened = await asyncio.gather(*map(self._log.writer, partitions), return_exceptions=True)
+        writers = [writer for writer in opened if not isinstance(writer, BaseException)]
+        try:
+            for failure in opened:
+                if isinstance(failure, BaseException):
+                    raise failure
+            own = [self._own(p, w, begin, len(partitions)) for p, w in zip(partitions, writers, strict=True)]
+            taken = await asyncio.gather(*own)
+            await self._heal(taken)
+        except BaseException:
+            for writer in writers:
+                self._spawn(writer.close())
+            raise
+        return taken
+
+    async def check_inputs(self) -> None:
+        """Raises FatalError where an input topic is not the one any more that this worker began to read.
+
+        Its name and positions do not tell: a topic that was made anew may be as long as the one before.
+        """
+        found = await self._log.inputs()
+        if found != self._inputs:
+            raise topics_remade(self._settings.topic_prefix, self._inputs, found)
+
+    async def _watermarks(self, partitions: list[int]) -> Positions:
+        """Where each shard stands; where it was never begun, the start of the log."""
+        starts = await self._log.starts(partitions)
+        states = await asyncio.gather(*map(self._store.peek, partitions))
+        # The ends last: the owner before may read on meanwhile.
+        ends = await self._log.ends(partitions)
+        positions: Positions = {}
+        for partition, state in zip(partitions, states, strict=True):
+            if state is None:
+                positions |= await self._begin(partition, starts)
+                continue
+            for topic in INPUTS:
+                at, start, end = state.offsets[topic], starts[topic, partition], ends[topic, partition]
+                name = f"{self._settings.topic(topic)}-{partition}"
+                if at < start:
+                    raise FatalError(
+                        f"{name}: the store has read up to {at}, the log begins at {start}: records between are gone "
+                        "unread; restore them, or make the state anew from what is left with `kizuna rebuild`",
+                        Stop.RECORDS_GONE,
+                    )
+                if at > end:
+                    raise FatalError(
+                        f"{name}: the store has read up to {at}, the log ends at {end}: the topic is another or was "
+                        "cut; restore it, or make the state anew with `kizuna rebuild`",
+                        Stop.LOG_ENDS_BEFORE,
+                    )
+                positions[topic, partition] = at
+        return positions
+
+    async def _begin(self, partition: int, starts: Mapping[tuple[str, int], int]) -> Positions:
+        committed = await self._log.committed()
+        for topic in INPUTS:
+            at = committed.get((topic, partition), 0)
+            if at > starts[topic, partition]:
+                raise FatalError(
+                    f"the store is empty, but group {self._settings.group} has read "
+                    f"{self._settings.topic(topic)}-{partition} up to {at}: restore the store, or make it anew from "
+                    "the log with `kizuna rebuild` (another KIZUNA_GROUP and KIZUNA_REDIS_PREFIX would publish every "
+                    "change again)",
+                    Stop.STORE_EMPTY,
+                )
+        return {(topic, partition): starts[topic, partition] for topic in INPUTS}
+
+    async def _own(self, partition: int, writer: Writer, begin: Positions, shards: int) -> Shard:
+        token = secrets.token_hex(8)
+        start = {topic: begin[topic, partition] for topic in INPUTS}
+        state, pending = await self._store.take_over(partition, token, start, await writer.published())
+        outbox = Outbox(state.outbox_last, pending, self._settings.outbox_bound, state.held)
+        return Shard(
+            partition,
+            token,
+            state,
+            outbox,
+            writer,
+            self._store,
+            self._domain,
+            self._metrics,
+            max(1, self._settings.cache_customers // shards),
+        )
+
+    async def _heal(self, taken: Sequence[Shard]) -> None:
+        """Let each shard know what was published and its state may not know."""
+        told = await self._log.told({shard.partition: shard.state.output for shard in taken})
+        for shard in taken:
+            if published := told.get(shard.partition):
+                shard.healing = Healing(shard.partition, published, shard.outbox.customers())
+                await shard.heal()
+        healing = [shard for shard in taken if shard.healing]
+        if not healing:
+            return
+        # Asked for now: the owner before may have read on until it was fenced.
+        ends = await self._log.ends(shard.partition for shard in healing)
+        for shard in healing:
+            shard.healing.check(shard.partition, ends)
+            log.warning(
+                "shard %d: the store has lost what %d customers were told: their events are read again, and what was "
+                "published holds",
+                shard.partition,
+                len(shard.healing),
+            )
