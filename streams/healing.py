@@ -5,7 +5,7 @@ when its inputs have been read again as far as they had been when the record was
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,8 +15,9 @@ from loyalty.rules import Rules
 from loyalty.views import Beneath
 from schemas.tier_change import TierEvent, decode
 from schemas.times import parse_rfc3339
-from streams.outbox import BENEATH_HEADER, WATERMARKS_HEADER
+from streams.outbox import BENEATH_HEADER, WATERMARKS_HEADER, Entry
 from streams.protocols import INPUTS, FatalError, Published, Stop
+from streams.topics import TIER_CHANGES
 
 log = logging.getLogger(__name__)
 
@@ -62,25 +63,56 @@ def agrees(customer: Customer, told: Told, rules: Rules) -> bool:
     )
 
 
+def read_all(partition: int, published: Iterable[Published]) -> dict[str, Told]:
+    """Of each customer the last record, by what was published of a partition, in the order of the log."""
+    found: dict[str, Told] = {}
+    for record in published:
+        try:
+            told = told_of(record)
+        except ValueError as error:
+            log.warning(
+                "partition %d of the output holds a record that is none of ours: %s", partition, error
+            )
+            continue
+        found[told.body.customer_id] = told
+    return found
+
+
+def unpublished(entries: Sequence[Entry], told: Mapping[str, Told]) -> list[Entry]:
+    """The entries of an outbox that are not out, by what was told of each customer last.
+
+    Numbers say it, but where the store has lost a take-over. Of what is no change nothing tells: it may come twice.
+    """
+    if not told:
+        return list(entries)
+    refuted: set[str] = set()
+    kept: list[Entry] = []
+    for entry in entries:
+        if entry.topic == TIER_CHANGES and entry.value is not None:
+            body = decode(entry.value)
+            last = told.get(body.customer_id)
+            if last is not None:
+                if body.tier_seq == last.body.tier_seq and not same(body, last.body):
+                    # Decided otherwise than what is out, and all that follows from it with it.
+                    refuted.add(body.customer_id)
+                if body.tier_seq <= last.body.tier_seq or body.customer_id in refuted:
+                    continue
+        kept.append(entry)
+    return kept
+
+
+def same(one: TierEvent, other: TierEvent) -> bool:
+    """Whether two bodies say the same, but for the contacts, of which nothing is promised."""
+    return msgspec.structs.replace(one, contacts={}) == msgspec.structs.replace(other, contacts={})
+
+
 class Healing:
     """A shard's published records of which its state may not know, and how far it may read meanwhile."""
 
-    def __init__(
-        self, partition: int, published: Iterable[Published], unpublished: Iterable[str] = ()
-    ) -> None:
-        """`published`: in the order of the log. `unpublished`: customers of whom newer records stand in the store's
-        outbox; what the store says of them is newer than what is out."""
-        self._told: dict[str, Told] = {}
-        for record in published:
-            try:
-                told = told_of(record)
-            except ValueError as error:
-                log.warning(
-                    "partition %d of the output holds a record that is none of ours: %s", partition, error
-                )
-                continue
-            # Several of a customer: the last one says it all.
-            self._told[told.body.customer_id] = told
+    def __init__(self, told: Mapping[str, Told], unpublished: Iterable[str] = ()) -> None:
+        """`told`: by customer, the last record that was published. `unpublished`: customers of whom newer ones stand
+        in the store's outbox; what the store says of them is newer than what is out."""
+        self._told = dict(told)
         for customer_id in unpublished:
             self._told.pop(customer_id, None)
         # They were decided in commits one after another: what is less in one input is not more in another.

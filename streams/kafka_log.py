@@ -14,6 +14,7 @@ from streams.placement import home
 from streams.protocols import (
     INPUTS,
     FatalError,
+    Mark,
     OutRecord,
     Published,
     RefusedError,
@@ -188,13 +189,15 @@ class KafkaWriter:
             await self.close()
             raise
 
-    async def published(self) -> int:
-        """Number of the last outbox entry that was published, 0 for none."""
+    async def published(self) -> Mark:
+        """Up to where the outbox was published."""
         async with _answers():
             held = await self._admin.list_consumer_group_offsets(self._group, partitions=[self._output])
-        return max(0, held[self._output].offset) if self._output in held else 0
+        if self._output not in held or held[self._output].offset < 0:
+            return Mark()
+        return Mark(held[self._output].offset, int(held[self._output].metadata or 0))
 
-    async def publish(self, records: Iterable[OutRecord], upto: int) -> int | None:
+    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> int | None:
         """All records and the number of the last entry, in one transaction; see `streams.protocols.Writer`."""
         producer = self._producer
         async with _answers():
@@ -219,7 +222,7 @@ class KafkaWriter:
                     if target == self._output:
                         last = metadata.offset + count
             await producer.send_offsets_to_transaction(
-                {self._output: OffsetAndMetadata(upto, "")}, self._group
+                {self._output: OffsetAndMetadata(upto.number, str(upto.reign))}, self._group
             )
             await producer.commit_transaction()
         return last

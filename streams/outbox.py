@@ -83,9 +83,9 @@ def watermarks(offsets: dict[str, int]) -> bytes:
 class Outbox:
     """A shard's unpublished entries, oldest first; the store holds the same list."""
 
-    def __init__(self, last: int, pending: Iterable[bytes], bound: int, held: int | None = None) -> None:
+    def __init__(self, last: int, pending: Iterable[Entry], bound: int, held: int | None = None) -> None:
         """`held`: publishing is paused behind this entry."""
-        self._pending = deque(decode(raw) for raw in pending)
+        self._pending = deque(pending)
         self._bound = bound
         self._some = asyncio.Event()
         #: Which entries came when, by this process's clock: number of the last, seconds.

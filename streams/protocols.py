@@ -115,6 +115,8 @@ class ShardState:
     newest: dict[str, int] = field(default_factory=dict)
     #: Append time of the last record that was read, by input.
     appended: dict[str, int] = field(default_factory=dict)
+    #: Counts the take-overs, as far as the store knows of them.
+    reign: int = 0
     #: Number of the newest outbox entry ever made.
     outbox_last: int = 0
     #: Position in the shard's partition of tier-changes up to which the state knows all that was published.
@@ -138,6 +140,14 @@ class ShardState:
     def is_moving(self) -> bool:
         """Whether there may be customers who are still on the program before."""
         return self.moved < self.generation
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Up to where an outbox is published: the number of the last entry, and in whose reign that was."""
+
+    number: int = 0
+    reign: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +217,19 @@ class Store(Protocol):
         ...
 
     async def take_over(
-        self, partition: int, token: str, begin: Mapping[str, int], published: int
+        self, partition: int, token: str, begin: Mapping[str, int], published: Mark
     ) -> tuple[ShardState, list[bytes]]:
-        """Become the owner: the shard, begun at `begin` if it is new, and its outbox behind entry `published`."""
+        """Become the owner: the shard, begun at `begin` if it is new, and its outbox behind what is published.
+
+        Where the store does not know the reign in which that was, it has lost a take-over, and whoever owned it before
+        may have written since: numbers say nothing then, and reign and outbox stay as they are, for `restore`.
+        """
+        ...
+
+    async def restore(
+        self, partition: int, token: str, outbox: Sequence[bytes], published: Mark
+    ) -> ShardState:
+        """The outbox becomes these entries, numbered above all before, in a reign of its own; the shard then."""
         ...
 
     async def load(self, partition: int, customer_ids: Sequence[str], packing: Packing) -> list[Customer]:
@@ -221,7 +241,10 @@ class Store(Protocol):
         ...
 
     async def trim(self, partition: int, token: str, published: int, output: int | None) -> None:
-        """Forget outbox entries up to number `published`; leaves the version. `output` None: unchanged."""
+        """Forget outbox entries up to number `published`; leaves the version. `output` None: unchanged.
+
+        Refused where the store never gave that number: it has lost the commit that did.
+        """
         ...
 
     async def due(self, partition: int, token: str, version: int, until: int, limit: int) -> Due:
@@ -255,12 +278,12 @@ class OutRecord:
 class Writer(Protocol):
     """The one transactional producer of a shard; making it fences its predecessor."""
 
-    async def published(self) -> int:
-        """Number of the last outbox entry that was published, 0 for none."""
+    async def published(self) -> Mark:
+        """Up to where the outbox was published."""
         ...
 
-    async def publish(self, records: Iterable[OutRecord], upto: int) -> int | None:
-        """In one transaction: the records, and that entries up to number `upto` are published.
+    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> int | None:
+        """In one transaction: the records, and that entries up to `upto` are published.
 
         Returns the position behind the last record in tier-changes, None where there was none.
         Raises RefusedError where another writer has taken over, UnavailableError where the outcome is unknown.

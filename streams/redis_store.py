@@ -24,6 +24,7 @@ from streams.protocols import (
     CustomerWrite,
     Due,
     FatalError,
+    Mark,
     MovedOnError,
     RefusedError,
     ShardState,
@@ -72,6 +73,7 @@ class RedisStore:
         self._keys: dict[int, ShardKeys] = {}
         self._commit = self._script("commit")
         self._take_over = self._script("take_over")
+        self._restore = self._script("restore")
         self._trim = self._script("trim")
         self._due = self._script("due")
         self._unmoved = self._script("unmoved")
@@ -102,16 +104,28 @@ class RedisStore:
         return shard_state(held)
 
     async def take_over(
-        self, partition: int, token: str, begin: Mapping[str, int], published: int
+        self, partition: int, token: str, begin: Mapping[str, int], published: Mark
     ) -> tuple[ShardState, list[bytes]]:
         """See `streams.protocols.Store.take_over`; raises FatalError where the store is bound to another worker."""
         keys = self.keys(partition)
         binding = [part for pair in self._binding for part in pair]
         start = [part for topic in INPUTS for part in (f"offset:{topic}", begin.get(topic, 0))]
-        args = [token, published, self._program_text, len(binding), *binding, len(start), *start]
+        args = [token, published.number, published.reign, self._program_text]
+        args += [len(binding), *binding, len(start), *start]
         with answers():
             shard, outbox = await self._take_over(keys=[keys.shard, keys.outbox], args=args)
         return shard_state(dict(zip(shard[::2], shard[1::2], strict=True))), outbox
+
+    async def restore(
+        self, partition: int, token: str, outbox: Sequence[bytes], published: Mark
+    ) -> ShardState:
+        """See `streams.protocols.Store.restore`."""
+        keys = self.keys(partition)
+        with answers():
+            shard = await self._restore(
+                keys=[keys.shard, keys.outbox], args=[token, published.number, published.reign, *outbox]
+            )
+        return shard_state(dict(zip(shard[::2], shard[1::2], strict=True)))
 
     async def load(self, partition: int, customer_ids: Sequence[str], packing: Packing) -> list[Customer]:
         """Decoded customers, in the order asked for; new ones where the store has none."""
@@ -319,7 +333,7 @@ def shard_state(held: Mapping[bytes, bytes]) -> ShardState:
 
 
 #: Fields of a shard's hash that are numbers of a ShardState, and those of which there is one by input.
-_NUMBERS = frozenset(("version", "outbox_last", "output", "customers", "generation", "moved"))
+_NUMBERS = frozenset(("version", "reign", "outbox_last", "output", "customers", "generation", "moved"))
 _BY_TOPIC = {"offset": "offsets", "newest": "newest", "appended": "appended"}
 
 

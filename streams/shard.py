@@ -31,6 +31,7 @@ from streams.protocols import (
     Commit,
     CustomerWrite,
     FatalError,
+    Mark,
     RefusedError,
     ShardState,
     Stop,
@@ -104,7 +105,7 @@ class Shard:
         self.state = state
         self.outbox = outbox
         #: What was published and the state may not know; set at a take-over.
-        self.healing = Healing(partition, ())
+        self.healing = Healing({})
         self._token = token
         self._writer = writer
         self._store = store
@@ -257,7 +258,7 @@ class Shard:
             entries, upto = await self.outbox.take(_PUBLISH_ENTRIES, _PUBLISH_BYTES)
             started = time.perf_counter()
             records = (record for entry in entries for record in entry.records())
-            output = await self._writer.publish(records, upto)
+            output = await self._writer.publish(records, Mark(upto, self.state.reign))
             # While something is pending, the next take-over must find it again.
             known = None if self.healing else output
             await self._store.trim(self.partition, self._token, upto, known)

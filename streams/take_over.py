@@ -4,12 +4,22 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from streams.healing import Healing
+from streams.healing import Healing, read_all, unpublished
 from streams.metrics import Metrics
-from streams.outbox import Outbox
-from streams.protocols import INPUTS, FatalError, Log, Stop, Store, Writer
+from streams.outbox import Outbox, decode, encode
+from streams.protocols import (
+    INPUTS,
+    FatalError,
+    Log,
+    Mark,
+    Published,
+    ShardState,
+    Stop,
+    Store,
+    Writer,
+)
 from streams.settings import Settings
 from streams.shard import Domain, Shard
 from streams.topics import topics_remade
@@ -78,14 +88,12 @@ class TakeOver:
             for failure in opened:
                 if isinstance(failure, BaseException):
                     raise failure
-            own = [self._own(p, w, begin, len(partitions)) for p, w in zip(partitions, writers, strict=True)]
-            taken = await asyncio.gather(*own)
-            await self._heal(taken)
+            own = [self._own(p, w, begin) for p, w in zip(partitions, writers, strict=True)]
+            return await self._heal(await asyncio.gather(*own))
         except BaseException:
             for writer in writers:
                 self._spawn(writer.close())
             raise
-        return taken
 
     async def check_inputs(self) -> None:
         """Raises FatalError where an input topic is not the one any more that this worker began to read.
@@ -139,33 +147,21 @@ class TakeOver:
                 )
         return {(topic, partition): starts[topic, partition] for topic in INPUTS}
 
-    async def _own(self, partition: int, writer: Writer, begin: Positions, shards: int) -> Shard:
+    async def _own(self, partition: int, writer: Writer, begin: Positions) -> "_Owned":
         token = secrets.token_hex(8)
+        published = await writer.published()
         start = {topic: begin[topic, partition] for topic in INPUTS}
-        state, pending = await self._store.take_over(partition, token, start, await writer.published())
-        outbox = Outbox(state.outbox_last, pending, self._settings.outbox_bound, state.held)
-        return Shard(
-            partition,
-            token,
-            state,
-            outbox,
-            writer,
-            self._store,
-            self._domain,
-            self._metrics,
-            max(1, self._settings.cache_customers // shards),
-        )
+        state, pending = await self._store.take_over(partition, token, start, published)
+        return _Owned(partition, token, writer, published, state, pending)
 
-    async def _heal(self, taken: Sequence[Shard]) -> None:
+    async def _heal(self, owned: Sequence["_Owned"]) -> list[Shard]:
         """Let each shard know what was published and its state may not know."""
-        told = await self._log.told({shard.partition: shard.state.output for shard in taken})
-        for shard in taken:
-            if published := told.get(shard.partition):
-                shard.healing = Healing(shard.partition, published, shard.outbox.customers())
-                await shard.heal()
-        healing = [shard for shard in taken if shard.healing]
+        told = await self._log.told({one.partition: one.state.output for one in owned})
+        cache_customers = max(1, self._settings.cache_customers // max(1, len(owned)))
+        shards = [await self._shard(one, told.get(one.partition, []), cache_customers) for one in owned]
+        healing = [shard for shard in shards if shard.healing]
         if not healing:
-            return
+            return shards
         # Asked for now: the owner before may have read on until it was fenced.
         ends = await self._log.ends(shard.partition for shard in healing)
         for shard in healing:
@@ -176,3 +172,39 @@ class TakeOver:
                 shard.partition,
                 len(shard.healing),
             )
+        return shards
+
+    async def _shard(self, owned: "_Owned", published: Sequence[Published], cache_customers: int) -> Shard:
+        partition, token, state = owned.partition, owned.token, owned.state
+        told = read_all(partition, published)
+        entries = [decode(raw) for raw in owned.pending]
+        kept = unpublished(entries, told)
+        if state.reign < owned.published.reign or len(kept) < len(entries):
+            state = await self._store.restore(partition, token, [encode(e) for e in kept], owned.published)
+        outbox = Outbox(state.outbox_last, kept, self._settings.outbox_bound, state.held)
+        shard = Shard(
+            partition,
+            token,
+            state,
+            outbox,
+            owned.writer,
+            self._store,
+            self._domain,
+            self._metrics,
+            cache_customers,
+        )
+        if told:
+            shard.healing = Healing(told, outbox.customers())
+            await shard.heal()
+        return shard
+
+
+class _Owned(NamedTuple):
+    """A shard that is ours, before it is known what it lacks."""
+
+    partition: int
+    token: str
+    writer: Writer
+    published: Mark
+    state: ShardState
+    pending: Sequence[bytes]

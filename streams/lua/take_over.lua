@@ -1,10 +1,10 @@
 -- A new owner. A shard that was never begun is begun; one that was begun for anything else is refused, and so is an
 -- empty one under a group that has published before: all would be read and published again.
 -- KEYS: shard, outbox
--- ARGV: token, number of the last published outbox entry, the program's file,
+-- ARGV: token, number of the last published outbox entry, the reign in which it was, the program's file,
 --       binding (count, then field and value), where a new shard begins (count, then field and value)
 local shard, outbox = KEYS[1], KEYS[2]
-local at = 4
+local at = 5
 local function pairs_of()
   local count = tonumber(ARGV[at])
   local first = at + 1
@@ -32,7 +32,15 @@ else
   first, last = pairs_of()
   redis.call('HSET', shard, unpack(ARGV, first, last))
 end
-redis.call('HSET', shard, 'owner', ARGV[1], 'program:text', ARGV[3])
+redis.call('HSET', shard, 'owner', ARGV[1], 'program:text', ARGV[4])
+
+-- Where something was published in a reign of which the store knows nothing, it has lost a take-over, and whoever was
+-- the owner before may have written since: the same number may be of two entries. The new owner looks at them itself.
+local reign = tonumber(redis.call('HGET', shard, 'reign') or '0')
+if tonumber(ARGV[3]) > reign then
+  return {redis.call('HGETALL', shard), redis.call('LRANGE', outbox, 0, -1)}
+end
+redis.call('HSET', shard, 'reign', reign + 1)
 
 -- What was published is not published again. Where more was published than this store ever numbered, it has lost
 -- its last writes: numbering goes on above.

@@ -5,6 +5,10 @@ if refusal then
   return refusal
 end
 local newest = tonumber(redis.call('HGET', KEYS[1], 'outbox_last'))
+if tonumber(ARGV[2]) > newest then
+  -- the commit of that entry is lost: what was published is yet to be found in the output
+  return redis.error_reply('REFUSED outbox entry ' .. ARGV[2] .. ', the newest is ' .. newest)
+end
 local gone = tonumber(ARGV[2]) - (newest - redis.call('LLEN', KEYS[2]))
 if gone > 0 then
   redis.call('LTRIM', KEYS[2], gone, -1)

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from cli.local_stack import ValkeyServer
 from loyalty import Packing, Rules
 from schemas.program import Program, load_program
-from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Binding
+from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Binding, Mark
 from streams.redis_store import RedisStore, connect
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -98,5 +98,5 @@ def dump(redis: Redis) -> Callable[[], Awaitable[Dump]]:
 @pytest.fixture
 async def taken(store: RedisStore) -> RedisStore:
     """A store whose shard 3 was just begun under the token `one`."""
-    await store.take_over(3, "one", BEGIN, 0)
+    await store.take_over(3, "one", BEGIN, Mark())
     return store

@@ -10,7 +10,7 @@ from loyalty import Customer, Packing
 from schemas.program import Program
 from streams.placement import home
 from streams.program_change import Move, ProgramChange
-from streams.protocols import INPUTS, PURCHASES, Batch, Binding, UnavailableError
+from streams.protocols import INPUTS, PURCHASES, Batch, Binding, Mark, UnavailableError
 from streams.redis_store import RedisStore
 from streams.settings import Settings
 from streams.shard import Shard, rules_of
@@ -40,7 +40,7 @@ class Workers:
 
     async def _own(self, partition: int) -> Shard:
         begin = dict.fromkeys(INPUTS, 0)
-        state, pending = await self.store.take_over(partition, self.token, begin, 0)
+        state, pending = await self.store.take_over(partition, self.token, begin, Mark())
         return make_shard(
             self.program,
             self.store,

@@ -21,6 +21,7 @@ from streams.protocols import (
     Batch,
     Commit,
     Due,
+    Mark,
     OutRecord,
     RefusedError,
     ShardLostError,
@@ -89,8 +90,13 @@ class MemoryStore:
         return None
 
     async def take_over(
-        self, partition: int, token: str, begin: Mapping[str, int], published: int
+        self, partition: int, token: str, begin: Mapping[str, int], published: Mark
     ) -> tuple[ShardState, list[bytes]]:
+        raise NotImplementedError
+
+    async def restore(
+        self, partition: int, token: str, outbox: Sequence[bytes], published: Mark
+    ) -> ShardState:
         raise NotImplementedError
 
     async def load(self, partition: int, customer_ids: Sequence[str], packing: Packing) -> list[Customer]:
@@ -145,13 +151,13 @@ class MemoryWriter:
 
     def __init__(self) -> None:
         self.records: list[OutRecord] = []
-        self.upto = 0
+        self.upto = Mark()
         self.closed = False
 
-    async def published(self) -> int:
+    async def published(self) -> Mark:
         return self.upto
 
-    async def publish(self, records: Iterable[OutRecord], upto: int) -> int | None:
+    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> int | None:
         self.records += records
         self.upto = upto
         return len(self.records)
@@ -186,7 +192,7 @@ def make_shard(
     """A shard that nobody has read anything of, or one of this state."""
     domain = Domain(program, Intake(Settings(), program, Placement(PARTITIONS)), falls_limit)
     state = state or ShardState(offsets=dict.fromkeys(INPUTS, 0))
-    outbox = Outbox(state.outbox_last, pending, bound, state.held)
+    outbox = Outbox(state.outbox_last, map(decode, pending), bound, state.held)
     metrics = metrics or Metrics()
     return Shard(partition, token, state, outbox, writer, store, domain, metrics, cache)
 

@@ -7,15 +7,16 @@ from typing import Any, cast
 import pytest
 
 from schemas.program import Program
-from streams.healing import Healing, told_of
+from streams.healing import Healing, read_all, told_of, unpublished
 from streams.intake import Intake
 from streams.metrics import Metrics
-from streams.outbox import WATERMARKS_HEADER, watermarks
+from streams.outbox import WATERMARKS_HEADER, Entry, watermarks
 from streams.placement import Placement
 from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, Batch, FatalError, Published, Stop
 from streams.settings import Settings
 from streams.shard import Domain
 from streams.shards import Shards, cut
+from streams.topics import TIER_CHANGES
 from tests.loyalty.worlds import DAY
 from tests.streams.shard_world import (
     NOON,
@@ -62,7 +63,7 @@ class World:
         """A worker takes the shard over from a store that knows nothing, and what was published is this."""
         self.store, self.writer = store or MemoryStore(), MemoryWriter()
         self.shard = make_shard(self.rules, self.store, self.writer, state=self.store.state)
-        self.shard.healing = Healing(PARTITION, published)
+        self.shard.healing = Healing(read_all(PARTITION, published))
         domain = Domain(self.rules, Intake(Settings(), self.rules, Placement(PARTITIONS)))
         unused = cast(Any, None)
         self.shards = Shards(Settings(), domain, unused, unused, Metrics(), self.fail)
@@ -193,7 +194,9 @@ async def body(world: World) -> bytes:
 
 
 async def test_of_several_records_of_a_customer_the_last_one_counts(body: bytes) -> None:
-    healing = Healing(0, [record(ONE, 1, {PURCHASES: 2}, body), record(ONE, 2, {PURCHASES: 5}, body)])
+    healing = Healing(
+        read_all(0, [record(ONE, 1, {PURCHASES: 2}, body), record(ONE, 2, {PURCHASES: 5}, body)])
+    )
     assert len(healing) == 1
     assert healing.limit(PURCHASES) == 5
     assert healing.reached({PURCHASES: 4, TOUCHPOINTS: 9, COMMANDS: 9}, 10) == {}
@@ -202,7 +205,9 @@ async def test_of_several_records_of_a_customer_the_last_one_counts(body: bytes)
 
 
 async def test_the_earliest_record_says_how_far_to_read(body: bytes) -> None:
-    healing = Healing(0, [record(ONE, 1, {PURCHASES: 7}, body), record(TWO, 1, {PURCHASES: 3}, body)])
+    healing = Healing(
+        read_all(0, [record(ONE, 1, {PURCHASES: 7}, body), record(TWO, 1, {PURCHASES: 3}, body)])
+    )
     assert healing.limit(PURCHASES) == 3
     healing.settle(healing.reached(dict.fromkeys(INPUTS, 3), 10))
     assert not healing.holds(TWO)
@@ -213,7 +218,7 @@ async def test_the_earliest_record_says_how_far_to_read(body: bytes) -> None:
 
 
 async def test_what_stands_in_the_outbox_of_a_customer_is_newer_than_what_is_out(body: bytes) -> None:
-    assert not Healing(0, [record(ONE, 1, {PURCHASES: 7}, body)], {ONE})
+    assert not Healing(read_all(0, [record(ONE, 1, {PURCHASES: 7}, body)]), {ONE})
 
 
 async def test_records_that_are_none_of_ours_are_left_alone(
@@ -227,12 +232,12 @@ async def test_records_that_are_none_of_ours_are_left_alone(
         Published(body, [(WATERMARKS_HEADER, b"purchases=1")]),
         Published(body, [(WATERMARKS_HEADER, b"\xff")]),
     ]
-    assert len(Healing(0, [*others, ours])) == 1
+    assert len(Healing(read_all(0, [*others, ours]))) == 1
     assert caplog.text.count("none of ours") == len(others)
 
 
 async def test_a_record_that_was_decided_from_more_than_the_log_holds_stops_the_worker(body: bytes) -> None:
-    healing = Healing(3, [record(ONE, 1, {PURCHASES: 7}, body)])
+    healing = Healing(read_all(3, [record(ONE, 1, {PURCHASES: 7}, body)]))
     healing.check(3, {(topic, 3): 7 for topic in INPUTS})
     with pytest.raises(FatalError, match="read up to 7, and the log ends at 6") as stopped:
         healing.check(3, {(topic, 3): 6 for topic in INPUTS})
@@ -289,3 +294,34 @@ async def test_commands_do_not_wait_for_purchases_that_wait_for_them(world: Worl
     await world.hand(more, pin)
     assert world.done == [pin, more]
     assert world.told(ONE) == ("gold", "1")
+
+
+# -- what is in the outbox and what is out -------------------------------------------------------------------------
+
+
+def entry(customer: str, seq: int, body: bytes, **given: Any) -> Entry:
+    published = record(customer, seq, {}, body)
+    return Entry(TIER_CHANGES, PARTITION, customer.encode(), published.value, (), **given)
+
+
+async def test_what_is_out_is_known_by_customer_and_sequence(body: bytes) -> None:
+    told = read_all(0, [record(ONE, 2, {}, body)])
+    letter = Entry("dead-letters", None, None, b"x", ())
+    entries = [entry(ONE, 1, body), entry(ONE, 2, body), letter, entry(ONE, 3, body), entry(TWO, 1, body)]
+    assert unpublished(entries, told) == entries[2:]
+    assert unpublished(entries, {}) == entries
+
+
+async def test_where_the_same_id_is_out_with_another_body_what_follows_from_it_does_not_go_out(
+    body: bytes,
+) -> None:
+    told = read_all(0, [record(ONE, 2, {}, body.replace(b'"tier":"silver"', b'"tier":"gold"'))])
+    assert unpublished([entry(ONE, 2, body), entry(ONE, 3, body)], told) == []
+
+
+async def test_contacts_make_no_other_body(body: bytes) -> None:
+    other = body.replace(b'"contacts":{}', b'"contacts":{"email":{"inbound":1,"outbound":0}}')
+    assert other != body
+    told = read_all(0, [record(ONE, 2, {}, other)])
+    later = entry(ONE, 3, body)
+    assert unpublished([entry(ONE, 2, body), later], told) == [later]

@@ -26,7 +26,7 @@ async def test_taking_leaves_the_entries_where_they_are() -> None:
 
 
 async def test_numbers_go_on_from_what_the_store_holds() -> None:
-    outbox = Outbox(7, [encode(e) for e in entries(b"6", b"7")], 10)
+    outbox = Outbox(7, entries(b"6", b"7"), 10)
     outbox.add(entries(b"8"))
     assert outbox.last == 8
     taken, upto = await outbox.take(2, 1000)
@@ -146,9 +146,9 @@ async def test_a_release_wakes_who_waits() -> None:
 
 
 async def test_a_hold_is_taken_over_with_the_outbox() -> None:
-    pending = [encode(e) for e in entries(b"6", b"7")]
+    pending = entries(b"6", b"7")
     outbox = Outbox(7, pending, 10, held=6)
-    assert await outbox.take(10, 1000) == ([decode(pending[0])], 6)
+    assert await outbox.take(10, 1000) == (pending[:1], 6)
     assert await nothing_to_take(Outbox(7, pending, 10, held=5))
 
 
@@ -170,7 +170,7 @@ def test_held_entries_take_room() -> None:
 
 
 def test_entries_behind_a_number_come_with_theirs() -> None:
-    outbox = Outbox(7, [encode(e) for e in entries(b"6", b"7")], 10)
+    outbox = Outbox(7, entries(b"6", b"7"), 10)
     outbox.add(entries(b"8"))
 
     def behind(number: int) -> list[tuple[int, bytes | None]]:
@@ -184,7 +184,7 @@ def test_entries_behind_a_number_come_with_theirs() -> None:
 
 
 async def test_a_withdrawn_entry_makes_no_records_and_keeps_its_number() -> None:
-    outbox = Outbox(7, [encode(e) for e in entries(b"6", b"7")], 10)
+    outbox = Outbox(7, entries(b"6", b"7"), 10)
     outbox.add([entry(b"{}", TIER_CHANGES)])
     outbox.replace(7, decode(encode(NOTHING)))
     taken, upto = await outbox.take(10, 1000)

@@ -11,7 +11,7 @@ from cli.local_stack import ValkeyServer
 from schemas.program import Program
 from streams import program_change
 from streams.program_change import ChangeError, Move, ProgramChange
-from streams.protocols import Commit, FatalError, MovedOnError, RefusedError, UnavailableError
+from streams.protocols import Commit, FatalError, Mark, MovedOnError, RefusedError, UnavailableError
 from streams.redis_store import RedisStore
 from streams.settings import ClockKind
 from tests.loyalty.worlds import DAY
@@ -120,7 +120,7 @@ async def test_who_has_the_old_program_learns_that_the_store_has_moved_on(
 ) -> None:
     await (await change(after)).begin(None)
     for partition in range(PARTITIONS):
-        for work in (old.store.peek(partition), old.store.take_over(partition, "three", {}, 0)):
+        for work in (old.store.peek(partition), old.store.take_over(partition, "three", {}, Mark())):
             with pytest.raises(MovedOnError, match=rf"version '{after.version}', .* has '{before.version}'"):
                 await work
 
@@ -470,7 +470,7 @@ async def test_a_store_that_was_not_begun_everywhere_is_refused(
 ) -> None:
     store = RedisStore(redis, PREFIX, binding(before), before.text)
     for partition in range(10):
-        await store.take_over(partition, "one", {}, 0)
+        await store.take_over(partition, "one", {}, Mark())
     with pytest.raises(ChangeError, match=r"^shards 10, 11 of the store were never begun[^\n]*$"):
         await change(after)
 
@@ -480,7 +480,7 @@ async def test_a_store_that_does_not_know_its_program_is_refused(
 ) -> None:
     old = RedisStore(redis, PREFIX, binding(before), "")
     for partition in range(PARTITIONS):
-        await old.take_over(partition, "one", {}, 0)
+        await old.take_over(partition, "one", {}, Mark())
     with pytest.raises(ChangeError, match=r"^the store does not know the file of the program[^\n]*$"):
         await change(after)
 
@@ -490,6 +490,6 @@ async def test_a_program_before_that_cannot_be_read_is_fatal(
 ) -> None:
     old = RedisStore(redis, PREFIX, binding(before), "[program]")
     for partition in range(PARTITIONS):
-        await old.take_over(partition, "one", {}, 0)
+        await old.take_over(partition, "one", {}, Mark())
     with pytest.raises(FatalError, match=r"^the program before, as the store holds it, cannot be read"):
         await change(after)

@@ -13,6 +13,7 @@ from streams.protocols import (
     COMMANDS,
     PURCHASES,
     TOUCHPOINTS,
+    Mark,
     OutRecord,
     RefusedError,
     ShardLostError,
@@ -173,8 +174,8 @@ async def test_what_is_committed_while_a_part_is_published_is_published_next(
     await shard.process(purchases(0, 0, 1, 2, 3, 4))
     publish_at_once = writer.publish
 
-    async def slowly(records: Iterable[OutRecord], upto: int) -> int | None:
-        if upto == 1:
+    async def slowly(records: Iterable[OutRecord], upto: Mark) -> int | None:
+        if upto.number == 1:
             await shard.process(purchases(5, 300, 1))  # the second is too late: a dead letter
         return await publish_at_once(records, upto)
 
@@ -185,5 +186,5 @@ async def test_what_is_committed_while_a_part_is_published_is_published_next(
     publishing.cancel()
     await asyncio.gather(publishing, return_exceptions=True)
     assert len(shard.outbox) == 0
-    assert writer.upto == shard.outbox.last > 1
+    assert writer.upto.number == shard.outbox.last > 1
     assert [record.topic for record in writer.records].count("dead-letters") == 1

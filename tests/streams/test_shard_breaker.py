@@ -291,7 +291,7 @@ async def test_dropped_falls_are_never_told_and_the_customers_are_told_to_be_whe
         assert memory.readable[customer]["tier_seq"] == "2"
     assert (shard.state.held, memory.state.held, paused(metrics)) == (None, None, 0)
     assert memory.state.falls == {}
-    assert writer.upto == shard.outbox.last == 10 + 10 + 3 + 10
+    assert writer.upto.number == shard.outbox.last == 10 + 10 + 3 + 10
 
 
 async def test_neighbours_and_dead_letters_go_out_unchanged_when_falls_are_dropped(

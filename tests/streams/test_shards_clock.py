@@ -39,7 +39,7 @@ class SweptShard:
         self.partition = partition
         self.state = state
         self.outbox = Outbox(0, (), 1)
-        self.healing = Healing(partition, ())
+        self.healing = Healing({})
         self.is_lost = False
         self.swept: list[int] = []
         self.clock: int | None = None

@@ -16,8 +16,10 @@ from streams.protocols import (
     Commit,
     Due,
     FatalError,
+    Mark,
     MovedOnError,
     RefusedError,
+    ShardState,
 )
 from streams.redis_store import RedisStore, read_binding
 from tests.loyalty.worlds import DAY, purchase
@@ -45,7 +47,7 @@ async def test_looking_at_a_shard_writes_nothing(
 
 
 async def test_a_take_over_begins_a_new_shard_at_the_given_offsets(store: RedisStore) -> None:
-    state, outbox = await store.take_over(3, "one", BEGIN, 0)
+    state, outbox = await store.take_over(3, "one", BEGIN, Mark())
     assert (state.version, state.offsets, state.outbox_last, outbox) == (0, BEGIN, 0, [])
     assert (state.newest, state.appended, state.output) == ({}, {}, 0)
     assert await store.peek(3) == state
@@ -58,7 +60,7 @@ async def test_a_take_over_binds_the_store(taken: RedisStore, redis: Redis) -> N
 
 async def test_a_later_take_over_goes_on_from_what_is_stored(taken: RedisStore, world: World) -> None:
     await taken.commit(3, "one", 0, some(world))
-    state, outbox = await taken.take_over(3, "two", dict.fromkeys(BEGIN, 999), 0)
+    state, outbox = await taken.take_over(3, "two", dict.fromkeys(BEGIN, 999), Mark())
     assert state.offsets == BEGIN | {PURCHASES: 15}
     assert (state.version, state.outbox_last, outbox) == (1, 2, [b"first", b"second"])
 
@@ -94,7 +96,7 @@ async def test_a_store_that_is_bound_elsewhere_says_to_what(
     with pytest.raises(FatalError, match=f"built for {named}, this worker has '{other}'"):
         await elsewhere.peek(3)
     with pytest.raises(FatalError, match=f"built for {named}, this worker has '{other}'"):
-        await elsewhere.take_over(3, "two", BEGIN, 0)
+        await elsewhere.take_over(3, "two", BEGIN, Mark())
     assert await dump() == before
 
 
@@ -103,7 +105,7 @@ async def test_a_store_on_another_version_of_the_program_says_how_to_go_on(
 ) -> None:
     before = await dump()
     elsewhere = make_store(replace(BINDING, version="ffff"))
-    for work in (elsewhere.peek(3), elsewhere.take_over(3, "two", BEGIN, 0)):
+    for work in (elsewhere.peek(3), elsewhere.take_over(3, "two", BEGIN, Mark())):
         with pytest.raises(
             MovedOnError, match=r"for program version 'a1b2', this worker has 'ffff'.*program apply"
         ):
@@ -113,14 +115,14 @@ async def test_a_store_on_another_version_of_the_program_says_how_to_go_on(
 
 async def test_an_empty_store_under_a_group_that_has_published_is_refused(store: RedisStore) -> None:
     with pytest.raises(FatalError, match="the store is empty, but its group has published 7 outbox entries"):
-        await store.take_over(3, "one", BEGIN, 7)
+        await store.take_over(3, "one", BEGIN, Mark(7))
     assert await store.peek(3) is None
 
 
 async def test_a_binding_with_spaces_is_told_whole(make_store: MakeStore) -> None:
-    await make_store(replace(BINDING, group="team a")).take_over(3, "one", BEGIN, 0)
+    await make_store(replace(BINDING, group="team a")).take_over(3, "one", BEGIN, Mark())
     with pytest.raises(FatalError, match="built for group 'team a', this worker has 'team b'"):
-        await make_store(replace(BINDING, group="team b")).take_over(3, "two", BEGIN, 0)
+        await make_store(replace(BINDING, group="team b")).take_over(3, "two", BEGIN, Mark())
 
 
 # -- who may write -------------------------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ async def test_the_former_owner_is_refused_everything(
     taken: RedisStore, world: World, dump: Callable[[], Awaitable[Dump]]
 ) -> None:
     await taken.commit(3, "one", 0, some(world))
-    await taken.take_over(3, "two", BEGIN, 0)
+    await taken.take_over(3, "two", BEGIN, Mark())
     before = await dump()
     late = some(world)
     late.start, late.end = 15, 16
@@ -300,7 +302,7 @@ async def test_thousands_of_customers_and_outbox_entries_are_one_commit(
     loaded = await taken.load(3, [customer.customer_id for customer in customers], world.packing)
     for one, other in zip(loaded, customers, strict=True):
         world.same(one, other)
-    state, pending = await taken.take_over(3, "two", BEGIN, 8_999)
+    state, pending = await taken.take_over(3, "two", BEGIN, Mark(8_999))
     assert (state.outbox_last, pending) == (9_000, [b"8999"])
 
 
@@ -388,7 +390,7 @@ async def test_a_commit_may_pass_a_trim(taken: RedisStore, redis: Redis) -> None
 
 async def test_a_take_over_forgets_what_was_published(taken: RedisStore, redis: Redis) -> None:
     await full(taken)
-    state, left = await taken.take_over(3, "two", BEGIN, 3)
+    state, left = await taken.take_over(3, "two", BEGIN, Mark(3))
     assert (state.outbox_last, left) == (4, [b"4"])
     assert await pending(taken, redis) == [b"4"]
 
@@ -396,7 +398,7 @@ async def test_a_take_over_forgets_what_was_published(taken: RedisStore, redis: 
 async def test_a_take_over_keeps_what_was_trimmed_already_trimmed(taken: RedisStore) -> None:
     await full(taken)
     await taken.trim(3, "one", 3, None)
-    _, left = await taken.take_over(3, "two", BEGIN, 1)
+    _, left = await taken.take_over(3, "two", BEGIN, Mark(1))
     assert left == [b"4"]
 
 
@@ -404,7 +406,7 @@ async def test_numbering_goes_on_above_what_was_published_where_the_store_lost_w
     taken: RedisStore, redis: Redis
 ) -> None:
     await full(taken)
-    state, left = await taken.take_over(3, "two", BEGIN, 9)
+    state, left = await taken.take_over(3, "two", BEGIN, Mark(9))
     assert (state.outbox_last, left) == (9, [])
     await taken.commit(3, "two", 1, Commit(outbox=[b"10"]))
     await taken.trim(3, "two", 9, None)
@@ -443,8 +445,61 @@ async def test_every_key_stands_under_the_hash_tag_of_its_shard(
 async def test_prefixes_with_glob_characters_keep_stores_apart(make_store: MakeStore, world: World) -> None:
     for prefix in ("loyal*", "loyalty", "loyal[t]y"):
         store = make_store(prefix=prefix)
-        await store.take_over(3, "one", BEGIN, 0)
+        await store.take_over(3, "one", BEGIN, Mark())
         customer = world.customer(f"of {prefix}")
         await store.commit(3, "one", 0, Commit(customers=[world.write(customer)]))
     for prefix in ("loyal*", "loyalty", "loyal[t]y"):
         assert [found async for found in make_store(prefix=prefix).customers()] == [(3, f"of {prefix}")]
+
+
+# -- reigns --------------------------------------------------------------------------------------------------------
+
+
+async def test_every_take_over_begins_a_reign(taken: RedisStore) -> None:
+    assert (await peeked(taken)).reign == 1
+    state, _ = await taken.take_over(3, "two", BEGIN, Mark(0, 1))
+    assert state.reign == 2
+
+
+async def test_what_was_published_in_an_unknown_reign_says_nothing_by_its_number(
+    taken: RedisStore, world: World
+) -> None:
+    """The store has lost a take-over: somebody else may have given the same numbers since."""
+    await taken.commit(3, "one", 0, some(world))
+    state, outbox = await taken.take_over(3, "two", BEGIN, Mark(1, 2))
+    assert (state.reign, state.outbox_last, outbox) == (1, 2, [b"first", b"second"])
+    with pytest.raises(RefusedError, match="owner"):
+        await taken.commit(3, "one", 1, Commit())
+
+    restored = await taken.restore(3, "two", [b"second"], Mark(9, 2))
+    assert (restored.reign, restored.outbox_last) == (3, 10)
+    _, outbox = await taken.take_over(3, "three", BEGIN, Mark(9, 2))
+    assert outbox == [b"second"]
+
+
+async def test_an_outbox_is_restored_by_its_owner_only(taken: RedisStore, world: World) -> None:
+    await taken.commit(3, "one", 0, some(world))
+    with pytest.raises(RefusedError, match="owner"):
+        await taken.restore(3, "two", [], Mark(9, 2))
+    assert (await peeked(taken)).outbox_last == 2
+
+
+async def test_what_was_held_back_is_held_back_under_its_new_numbers(taken: RedisStore, world: World) -> None:
+    await taken.commit(3, "one", 0, replace(some(world), fields={"held": 1}))
+    state = await taken.restore(3, "one", [b"second"], Mark(9, 2))
+    assert state.held == 9
+
+
+async def test_a_number_that_the_store_never_gave_is_not_trimmed(taken: RedisStore, world: World) -> None:
+    """Its commit is lost: what was published is to be found again from where the output is known."""
+    await taken.commit(3, "one", 0, some(world))
+    await taken.trim(3, "one", 1, 77)
+    with pytest.raises(RefusedError, match="outbox entry 3"):
+        await taken.trim(3, "one", 3, 99)
+    assert (await peeked(taken)).output == 77
+
+
+async def peeked(store: RedisStore) -> ShardState:
+    state = await store.peek(3)
+    assert state is not None
+    return state

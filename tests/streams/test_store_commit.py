@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from loyalty import Packing
 from schemas.program import Program
-from streams.protocols import PURCHASES, Commit, Due, RefusedError, ShardState
+from streams.protocols import PURCHASES, Commit, Due, Mark, RefusedError, ShardState
 from streams.redis_store import RedisStore, script
 from tests.streams.conftest import BEGIN, Dump
 from tests.streams.store_world import START, TAG, World, some
@@ -68,7 +68,7 @@ async def test_numbers_of_entries_hold_after_a_trim(taken: RedisStore, redis: Re
     await taken.trim(3, "one", 2, None)
     await taken.commit(3, "one", 1, Commit(replaced={3: b"three"}, outbox=[b"6"]))
     assert await pending(redis) == [b"three", b"4", b"5", b"6"]
-    await taken.take_over(3, "two", BEGIN, 4)
+    await taken.take_over(3, "two", BEGIN, Mark(4))
     await taken.commit(3, "two", 2, Commit(replaced={5: b"five", 6: b"six"}, outbox=[b"7", b"8"]))
     assert await pending(redis) == [b"five", b"six", b"7", b"8"]
     assert (await stored(taken)).outbox_last == 8
@@ -168,6 +168,6 @@ async def test_a_decision_leaves_the_owner_and_the_version_as_they_are(
     await taken.commit(3, "one", 0, Commit(fields={"held": 0}))
     await redis.register_script(script("decide"))(keys=[f"{TAG}shard"], args=["release"])
     await taken.commit(3, "one", 1, Commit())
-    state, _ = await taken.take_over(3, "two", BEGIN, 0)
+    state, _ = await taken.take_over(3, "two", BEGIN, Mark())
     assert (state.version, state.held) == (2, 0)
     assert (await taken.due(3, "two", 2, START, 10)).decision == "release"

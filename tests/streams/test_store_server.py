@@ -12,6 +12,7 @@ from streams.protocols import (
     PURCHASES,
     Commit,
     Due,
+    Mark,
     UnavailableError,
 )
 from streams.redis_store import RedisStore, connect
@@ -32,7 +33,7 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(
         await redis.script_flush()
 
     await forget()
-    await store.take_over(3, "one", BEGIN, 0)
+    await store.take_over(3, "one", BEGIN, Mark())
     await forget()
     await store.commit(3, "one", 0, some(world))
     await forget()
@@ -57,7 +58,7 @@ async def test_a_server_that_is_gone_is_unavailable(
     client = connect(f"redis://{own_valkey.address}/0")
     store = RedisStore(client, PREFIX, BINDING)
     try:
-        await store.take_over(3, "one", BEGIN, 0)
+        await store.take_over(3, "one", BEGIN, Mark())
         own_valkey.kill()
         for work in (
             store.now(),
@@ -66,7 +67,7 @@ async def test_a_server_that_is_gone_is_unavailable(
             store.commit(3, "one", 0, some(world)),
             store.due(3, "one", 0, START, 10),
             store.trim(3, "one", 0, None),
-            store.take_over(3, "two", BEGIN, 0),
+            store.take_over(3, "two", BEGIN, Mark()),
         ):
             with pytest.raises(UnavailableError, match="Redis did not answer"):
                 await work
@@ -86,7 +87,7 @@ async def test_a_server_without_memory_takes_no_half_batch(
         return {key: await client.dump(key) for key in sorted(await client.keys("*"))}
 
     try:
-        await store.take_over(3, "one", BEGIN, 0)
+        await store.take_over(3, "one", BEGIN, Mark())
         await store.commit(3, "one", 0, some(world))
         before = await everything()
         await client.config_set("maxmemory", "1mb")
@@ -113,7 +114,7 @@ async def test_memory_that_runs_out_in_the_middle_of_a_commit_does_not_cut_it(
     client = connect(f"redis://{own_valkey.address}/0")
     store = RedisStore(client, PREFIX, BINDING)
     try:
-        await store.take_over(3, "one", BEGIN, 0)
+        await store.take_over(3, "one", BEGIN, Mark())
         commit = some(world)
         commit.customers = [world.write(world.customer(f"c{n}")) for n in range(2_000)]
         commit.outbox = [bytes(2_000)] * 2_000
