@@ -74,7 +74,7 @@ def build(settings: Settings, program: Program, cluster: Cluster, partitions: in
             await asyncio.sleep(settings.linger)
         await app.crash(error)
 
-    shards = Shards(settings, domain, store, log, metrics, fail, bound.inputs)
+    shards = Shards(settings, domain, store, log, metrics, fail, bound)
     Consumer.shards, Consumer.settings = shards, settings
     sweeper = Sweeper(settings, domain.program, shards, log, store, metrics)
     pipeline = app.pipeline = Pipeline(

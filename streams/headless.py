@@ -58,7 +58,7 @@ class Mover:
     ) -> None:
         partitions = bound.partitions
         self._settings = settings
-        self._inputs = bound.inputs
+        self._bound = bound
         self._domain = Domain(program, Intake(settings, program, Placement(partitions)), settings.falls_limit)
         self._store = store
         self._kafka = kafka
@@ -88,7 +88,7 @@ class Mover:
     async def _once(self) -> None:
         metrics = Metrics()
         shards = Shards(
-            self._settings, self._domain, self._store, self._kafka, metrics, self._fail, self._inputs
+            self._settings, self._domain, self._store, self._kafka, metrics, self._fail, self._bound
         )
         sweeper = Sweeper(self._settings, self._domain.program, shards, self._kafka, self._store, metrics)
         try:

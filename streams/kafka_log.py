@@ -22,7 +22,7 @@ from streams.protocols import (
     UnavailableError,
 )
 from streams.settings import Settings
-from streams.topics import TIER_CHANGES, administration, input_ids
+from streams.topics import TIER_CHANGES, administration, describe_inputs
 
 #: Producer batches are closed at this size; a single larger record still goes, alone, up to the topic's own limit.
 _BATCH_BYTES = 512 * 1024
@@ -84,15 +84,15 @@ class KafkaLog:
         async with _answers():
             return self._named(await self._probe.end_offsets(self._inputs(partitions)))
 
-    async def inputs(self) -> str:
-        """The ids of the input topics, as the brokers have them now."""
+    async def inputs(self) -> tuple[str, int]:
+        """The input topics, as the brokers have them now."""
         return await asyncio.to_thread(self._inputs_now)
 
-    def _inputs_now(self) -> str:
+    def _inputs_now(self) -> tuple[str, int]:
         # aiokafka cannot tell.
         try:
             with administration(self._settings) as admin:
-                return input_ids(admin, self._settings)
+                return describe_inputs(admin, self._settings)
         except FatalError as error:
             raise UnavailableError(str(error)) from error
 

@@ -304,8 +304,9 @@ class Published:
 class Log(Protocol):
     """Kafka, as the shards see it beside their reading."""
 
-    async def inputs(self) -> str:
-        """The ids of the input topics as they are now; see `Binding.inputs`. A missing topic has none."""
+    async def inputs(self) -> tuple[str, int]:
+        """The input topics as they are now: their ids (see `Binding.inputs`; a missing topic has an empty one), and
+        how many partitions the largest has."""
         ...
 
     async def told(self, positions: Mapping[int, int]) -> dict[int, list[Published]]:

@@ -12,6 +12,7 @@ from streams.protocols import (
     INPUTS,
     PURCHASES,
     Batch,
+    Binding,
     FatalError,
     Log,
     RefusedError,
@@ -46,10 +47,10 @@ class Shards:
         log: Log,
         metrics: Metrics,
         fail: Callable[[BaseException], Awaitable[None]],
-        inputs: str = "",
+        bound: Binding,
     ) -> None:
-        """`inputs`: see `TakeOver`."""
-        self._taking = TakeOver(settings, domain, store, log, metrics, inputs, self._spawn)
+        """`bound`: see `TakeOver`."""
+        self._taking = TakeOver(settings, domain, store, log, metrics, bound, self._spawn)
         self._log = log
         self._metrics = metrics
         self.fail = fail

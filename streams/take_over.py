@@ -11,6 +11,7 @@ from streams.metrics import Metrics
 from streams.outbox import Outbox, decode, encode
 from streams.protocols import (
     INPUTS,
+    Binding,
     FatalError,
     Log,
     Mark,
@@ -56,17 +57,16 @@ class TakeOver:
         store: Store,
         log: Log,
         metrics: Metrics,
-        inputs: str,
+        bound: Binding,
         spawn: Callable[[Awaitable[None]], object],
     ) -> None:
-        """`inputs`: the ids of the input topics, as this worker found them (`Binding.inputs`). `spawn` is given what
-        need not be waited for."""
+        """`bound`: what this worker found as it started. `spawn` is given what need not be waited for."""
         self._settings = settings
         self._domain = domain
         self._store = store
         self._log = log
         self._metrics = metrics
-        self._inputs = inputs
+        self._bound = bound
         self._spawn = spawn
 
     async def take(self, partitions: list[int], reader: Reader) -> list[Shard]:
@@ -96,13 +96,21 @@ class TakeOver:
             raise
 
     async def check_inputs(self) -> None:
-        """Raises FatalError where an input topic is not the one any more that this worker began to read.
+        """Raises FatalError where an input topic is not the one any more that this worker began to read, or has other
+        partitions.
 
-        Its name and positions do not tell: a topic that was made anew may be as long as the one before.
+        Name and positions do not tell: a topic that was made anew may be as long as the one before.
         """
-        found = await self._log.inputs()
-        if found != self._inputs:
-            raise topics_remade(self._settings.topic_prefix, self._inputs, found)
+        bound = self._bound
+        inputs, partitions = await self._log.inputs()
+        if inputs != bound.inputs:
+            raise topics_remade(self._settings.topic_prefix, bound.inputs, inputs)
+        if partitions != bound.partitions:
+            raise FatalError(
+                f"an input has {partitions} partitions now, the store was built for {bound.partitions}: give all "
+                "inputs, tier-changes and customer-tiers the same number, and make the state anew with `kizuna rebuild`",
+                Stop.STORE_BOUND,
+            )
 
     async def _watermarks(self, partitions: list[int]) -> Positions:
         """Where each shard stands; where it was never begun, the start of the log."""

@@ -101,7 +101,7 @@ def describe(admin: KafkaAdminClient, settings: Settings) -> Cluster:
         return cluster
     for topic in admin.describe_topics(sorted(present)):
         cluster.partitions[names[topic["name"]]] = len(topic["partitions"])
-    cluster.inputs = input_ids(admin, settings)
+    cluster.inputs, _ = describe_inputs(admin, settings)
     wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(present)]
     described: Mapping[str, Any] = admin.describe_configs(wanted, config_filter="all")
     for name, held in described["topic"].items():
@@ -109,8 +109,8 @@ def describe(admin: KafkaAdminClient, settings: Settings) -> Cluster:
     return cluster
 
 
-def input_ids(admin: KafkaAdminClient, settings: Settings) -> str:
-    """Kafka's ids of the input topics; see `Binding.inputs`. One that is missing has an empty id.
+def describe_inputs(admin: KafkaAdminClient, settings: Settings) -> tuple[str, int]:
+    """See `streams.protocols.Log.inputs`.
 
     Raises FatalError where no broker answers.
     """
@@ -118,8 +118,12 @@ def input_ids(admin: KafkaAdminClient, settings: Settings) -> str:
         found = admin.describe_topics([settings.topic(name) for name in INPUTS])
     except (KafkaError, OSError) as error:
         raise FatalError(f"cannot ask for the ids of the topics: {said(error)}", Stop.KAFKA) from error
-    ids = {topic["name"]: str(topic["topic_id"]) for topic in found if not topic["error_code"]}
-    return " ".join(ids.get(settings.topic(name), "") for name in INPUTS)
+    there = {topic["name"]: topic for topic in found if not topic["error_code"]}
+    ids = {name: str(topic["topic_id"]) for name, topic in there.items()}
+    return (
+        " ".join(ids.get(settings.topic(name), "") for name in INPUTS),
+        max((len(topic["partitions"]) for topic in there.values()), default=0),
+    )
 
 
 def topics_remade(prefix: str, before: str, now: str) -> FatalError:

@@ -18,6 +18,7 @@ from streams.shard import Domain
 from streams.shards import Shards, cut
 from streams.topics import TIER_CHANGES
 from tests.loyalty.worlds import DAY
+from tests.streams.conftest import BINDING
 from tests.streams.shard_world import (
     NOON,
     PARTITION,
@@ -66,7 +67,7 @@ class World:
         self.shard.healing = Healing(read_all(PARTITION, published))
         domain = Domain(self.rules, Intake(Settings(), self.rules, Placement(PARTITIONS)))
         unused = cast(Any, None)
-        self.shards = Shards(Settings(), domain, unused, unused, Metrics(), self.fail)
+        self.shards = Shards(Settings(), domain, unused, unused, Metrics(), self.fail, BINDING)
         self.shards._held = {PARTITION: self.shard}
 
     async def fail(self, error: BaseException) -> None:

@@ -28,6 +28,7 @@ from streams.settings import ClockKind, Settings
 from streams.shard import Domain
 from streams.shards import Shards
 from streams.sweeper import Sweeper
+from tests.streams.conftest import BINDING
 
 NOW = 1_000_000
 
@@ -92,7 +93,7 @@ def sweeper_of(outside: Outside, program: Program, clock: ClockKind, *held: Swep
 
     domain = Domain(program, Intake(settings, program, Placement(12)))
     metrics, log = Metrics(), cast(Any, outside)
-    shards = Shards(settings, domain, cast(Any, SimpleNamespace()), log, metrics, fail)
+    shards = Shards(settings, domain, cast(Any, SimpleNamespace()), log, metrics, fail, BINDING)
     shards._held = {shard.partition: cast(Any, shard) for shard in held}
     return Sweeper(settings, program, shards, log, outside, metrics)
 

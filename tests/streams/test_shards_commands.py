@@ -15,6 +15,7 @@ from streams.settings import Settings
 from streams.shard import Domain, Shard
 from streams.shards import Shards
 from tests.loyalty.worlds import DAY
+from tests.streams.conftest import BINDING
 from tests.streams.shard_world import (
     NOON,
     PARTITION,
@@ -60,7 +61,7 @@ class World:
         self.stores = {partition: MemoryStore() for partition in (PARTITION, OTHER)}
         domain = Domain(rules, Intake(Settings(), rules, Placement(PARTITIONS)))
         unused = cast(Any, None)
-        self.shards = Shards(Settings(), domain, unused, cast(Any, self.log), Metrics(), self.fail)
+        self.shards = Shards(Settings(), domain, unused, cast(Any, self.log), Metrics(), self.fail, BINDING)
         self.shards._held = {
             partition: make_shard(rules, store, MemoryWriter(), partition=partition)
             for partition, store in self.stores.items()

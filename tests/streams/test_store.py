@@ -20,6 +20,7 @@ from streams.protocols import (
     MovedOnError,
     RefusedError,
     ShardState,
+    Stop,
 )
 from streams.redis_store import RedisStore, read_binding
 from tests.loyalty.worlds import DAY, purchase
@@ -503,3 +504,25 @@ async def peeked(store: RedisStore) -> ShardState:
     state = await store.peek(3)
     assert state is not None
     return state
+
+
+# -- the input topics ----------------------------------------------------------------------------------------------
+
+
+async def test_topics_that_were_made_anew_are_refused_by_name(make_store: MakeStore) -> None:
+    ids = "id-1 id-2 id-3"
+    await make_store(replace(BINDING, inputs=ids)).take_over(3, "one", BEGIN, Mark())
+    remade = make_store(replace(BINDING, inputs="id-1 id-9 id-3"))
+    for work in (remade.peek(3), remade.take_over(3, "two", BEGIN, Mark())):
+        with pytest.raises(FatalError, match=r"touchpoints has the id id-9, .* the id id-2") as stopped:
+            await work
+        assert stopped.value.stop is Stop.TOPIC_REMADE
+
+
+async def test_a_store_of_an_earlier_build_learns_the_topics(make_store: MakeStore, redis: Redis) -> None:
+    await make_store(BINDING).take_over(3, "one", BEGIN, Mark())
+    await redis.hdel(f"{TAG}shard", "bound:inputs")
+    known = make_store(replace(BINDING, inputs="id-1 id-2 id-3"))
+    await known.peek(3)
+    await known.take_over(3, "two", BEGIN, Mark())
+    assert await redis.hget(f"{TAG}shard", "bound:inputs") == b"id-1 id-2 id-3"
