@@ -108,7 +108,7 @@ class TakeOver:
         if partitions != bound.partitions:
             raise FatalError(
                 f"an input has {partitions} partitions now, the store was built for {bound.partitions}: give all "
-                "inputs, tier-changes and customer-tiers the same number, and make the state anew with `kizuna rebuild`",
+                "inputs, tier-changes and customer-tiers as many, and make the state anew with `kizuna rebuild`",
                 Stop.STORE_BOUND,
             )
 
