@@ -9,6 +9,7 @@ from faust.transport.drivers import TRANSPORTS
 from mode.supervisors import CrashingSupervisor
 
 from schemas.program import Program
+from streams.foreign_records import accept_foreign_records
 from streams.intake import Intake
 from streams.kafka_log import KafkaLog
 from streams.metrics import Metrics
@@ -55,6 +56,7 @@ def build(settings: Settings, program: Program, cluster: Cluster, partitions: in
     """
     if _CStreamIterator is None:
         raise FatalError("faust-streaming is installed without its compiled parts: install its binary wheel")
+    accept_foreign_records()
     metrics = Metrics()
     intake = Intake(settings, program, Placement(partitions))
     domain = Domain(program, intake, settings.falls_limit, settings.dead_letters_limit)

@@ -112,3 +112,27 @@ def test_an_event_from_the_future_is_judged_by_the_brokers_clock_and_a_late_one_
     assert letter.json["event_id"] == "e3"
     assert letter.header["dlq-reason"] == b"too_late"
     assert space.readable("a")["lifetime_orders"] == "2"
+
+
+class Latin1(str):
+    """A header's name as careless clients in other languages send it; Python's encode names."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return super().encode("latin-1")
+
+
+def test_a_header_whose_name_is_not_utf_8_stops_nobody_and_its_event_counts(
+    new_space: Callable[..., Space],
+) -> None:
+    space = new_space(clock="event", partitions=1)
+    space.worker()
+    for number, headers in enumerate([(), [(Latin1("café"), b"x")], ()]):
+        value = json.dumps(purchase("a", number, "40.00", AT)).encode()
+        space.send("purchases", value, b"a", headers=headers)
+    space.send("purchases", b"{oops", b"a", headers=[(Latin1("café"), b"x")])
+    space.flush()
+    space.wait_read()
+    assert space.readable("a")["lifetime_orders"] == "3"
+    (letter,) = space.read("dead-letters")
+    assert letter.headers[0] == ("caf\\xe9", b"x")
+    assert letter.header["dlq-reason"] == b"not_json"
