@@ -209,8 +209,8 @@ class Customer:
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing was ever counted of this customer."""
-        return self.time is None and not self.open.entries and not self.pages
+        """Whether nothing was ever counted of this customer. Touches may be over, their channels stay."""
+        return self.time is None and not self.channels
 
     def record(self, entry: Entry) -> int:
         """Write a new entry into the open page, or into the next where that is full; the page's number."""
