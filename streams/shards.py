@@ -132,9 +132,14 @@ class Shards:
         # From here on what the old epoch has read is void; then the reading moves.
         self.epoch += 1
         self._in_hand = {}
-        self._held = {shard.partition: shard for shard in taken}
-        await reader.move(positions, self.epoch)
+        # Before anything of them can be lost again: batches may come while the move is still being answered.
         self._lost.clear()
+        self._held = {shard.partition: shard for shard in taken}
+        try:
+            await reader.move(positions, self.epoch)
+        except ShardLostError:
+            self._lost.set()
+            raise
         self._changed.set()
         self._metrics.take_overs.inc(len(taken))
         self._metrics.shards.set(len(taken))
