@@ -16,6 +16,7 @@ from streams.protocols import (
     Log,
     Mark,
     Published,
+    RefusedError,
     ShardState,
     Stop,
     Store,
@@ -146,6 +147,9 @@ class TakeOver:
         for topic in INPUTS:
             at = committed.get((topic, partition), 0)
             if at > starts[topic, partition]:
+                if await self._store.peek(partition) is not None:
+                    # Another member has begun the shard, and read on, since this one looked.
+                    raise RefusedError(f"shard {partition} was begun by another worker meanwhile")
                 raise FatalError(
                     f"the store is empty, but group {self._settings.group} has read "
                     f"{self._settings.topic(topic)}-{partition} up to {at}: restore the store, or make it anew from "
