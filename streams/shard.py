@@ -148,7 +148,7 @@ class Shard:
                     f"{topic}: a batch starts at {batch.start}, not at {self.state.offsets[topic]}"
                 )
             events, entries = self._domain.intake.read(batch)
-            customers = await self._customers({event.customer_id for _, event in events})
+            customers = await self._customers(dict.fromkeys(event.customer_id for _, event in events))
             counts = self._metrics.batch(batch)
             touched: dict[str, Customer] = {}
             changes: list[Change] = []
