@@ -17,12 +17,12 @@ KAFKA   := .local/kafka.stamp
 # There while pip works: found at the start, the environment may be half written and is made anew.
 PARTIAL := $(VENV)/.installing
 
-.PHONY: help setup demo test lint format bench lock clean
+.PHONY: help setup demo test simulate lint format bench lock clean
 
 help: ## Show this list
 	@if [ -t 1 ]; then c=$$'\e[36m' r=$$'\e[0m'; else c= r=; fi; \
 	awk -v c="$$c" -v r="$$r" 'BEGIN { FS = ":.*## " } \
-	  /^[a-z-]+:.*## / { printf "  %smake %-7s%s %s\n", c, $$1, r, $$2 }' Makefile
+	  /^[a-z-]+:.*## / { printf "  %smake %-8s%s %s\n", c, $$1, r, $$2 }' Makefile
 
 setup: $(PROJECT) $(KAFKA) ## Make .venv from the lock, and fetch the local Kafka (quick when done)
 	@:
@@ -32,6 +32,13 @@ demo: setup ## Run a year of a real shop through a real Kafka and Redis
 
 test: setup ## Run all tests; ARGS='-k tiers' chooses some
 	@$(BIN)/pytest $(ARGS)
+
+RUNS ?= 1000
+SEED ?= 1
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+
+simulate: setup ## Drive the shards through RUNS=n seeded schedules of faults, from SEED=s on, with JOBS=j processes
+	@$(BIN)/python -m tests.simulation --runs $(RUNS) --seed $(SEED) --jobs $(JOBS) $(ARGS)
 
 lint: setup ## Check style, types and the direction of imports
 	@$(BIN)/ruff check

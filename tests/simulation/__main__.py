@@ -1,0 +1,3 @@
+from tests.simulation.running import main
+
+main()

@@ -1,0 +1,5 @@
+"""The real server, for holding the twin against it."""
+
+from tests.streams.conftest import grocery, make_store, redis, valkey
+
+__all__ = ["grocery", "make_store", "redis", "valkey"]
