@@ -17,7 +17,7 @@ KAFKA   := .local/kafka.stamp
 # There while pip works: found at the start, the environment may be half written and is made anew.
 PARTIAL := $(VENV)/.installing
 
-.PHONY: help setup demo test simulate lint format bench lock clean
+.PHONY: help setup demo test simulate mutants lint format bench lock clean
 
 help: ## Show this list
 	@if [ -t 1 ]; then c=$$'\e[36m' r=$$'\e[0m'; else c= r=; fi; \
@@ -39,6 +39,9 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 
 simulate: setup ## Drive the shards through RUNS=n seeded schedules of faults, from SEED=s on, with JOBS=j processes
 	@$(BIN)/python -m tests.simulation --runs $(RUNS) --seed $(SEED) --jobs $(JOBS) $(ARGS)
+
+mutants: setup ## Break the code on purpose, in several places, and see a test fail each time
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: setup ## Check style, types and the direction of imports
 	@$(BIN)/ruff check
