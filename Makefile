@@ -17,7 +17,7 @@ KAFKA   := .local/kafka.stamp
 # There while pip works: found at the start, the environment may be half written and is made anew.
 PARTIAL := $(VENV)/.installing
 
-.PHONY: help setup demo test simulate mutants lint format bench lock clean
+.PHONY: help setup demo test faults simulate mutants lint format bench lock clean
 
 help: ## Show this list
 	@if [ -t 1 ]; then c=$$'\e[36m' r=$$'\e[0m'; else c= r=; fi; \
@@ -30,8 +30,11 @@ setup: $(PROJECT) $(KAFKA) ## Make .venv from the lock, and fetch the local Kafk
 demo: setup ## Run a year of a real shop through a real Kafka and Redis
 	@$(BIN)/python -m cli.demo
 
-test: setup ## Run all tests; ARGS='-k tiers' chooses some
-	@$(BIN)/pytest $(ARGS)
+test: setup ## Run all tests but the long ones; ARGS='-k tiers' chooses some
+	@$(BIN)/pytest -m 'not long' $(ARGS)
+
+faults: setup ## Run the whole fault suite, the long tests too, on real processes
+	@$(BIN)/pytest tests/faults $(ARGS)
 
 RUNS ?= 1000
 SEED ?= 1

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.space import DAY, Space, Worker, purchase, text_of, wait_until
 from tests.e2e.test_grace import told
+from tests.space import DAY, Space, Worker, purchase, text_of, wait_until
 
 START = 1_500_000_000_000
 CUSTOMERS = [f"c{n}" for n in range(40)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.space import Read, Space, purchase, refund, touchpoint
+from tests.space import Read, Space, purchase, refund, touchpoint
 
 READERS = [Space.read, Space.read_with_confluent]
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from streams.inspection import Inspection
-from tests.e2e.space import Space, now_ms, purchase, refund, text_of, wait_until
 from tests.e2e.test_faults import matches_the_batch, stream
+from tests.space import Space, now_ms, purchase, refund, text_of, wait_until
 
 WINDOW = 20_000
 GRACE = 5_000

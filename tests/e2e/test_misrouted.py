@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 
-from tests.e2e.space import DAY, Space, now_ms, purchase
+from tests.space import DAY, Space, now_ms, purchase
 
 CUSTOMERS = [f"c{n}" for n in range(24)]
 

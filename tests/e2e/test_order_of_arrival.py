@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from tests.e2e.space import DAY, Space, now_ms, purchase, refund, touchpoint
+from tests.space import DAY, Space, now_ms, purchase, refund, touchpoint
 
 
 def world(random_: random.Random, newest: int) -> list[dict[str, Any]]:

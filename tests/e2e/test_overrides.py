@@ -3,8 +3,8 @@
 import json
 from collections.abc import Callable
 
-from tests.e2e.space import Space, now_ms, override, purchase, text_of, wait_until
 from tests.e2e.test_grace import told, wait_told
+from tests.space import Space, now_ms, override, purchase, text_of, wait_until
 
 START = 1_500_000_000_000
 HOUR = 3_600_000

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.e2e.space import DAY, Space, Worker, now_ms, purchase, touchpoint, wait_until
+from tests.space import DAY, Space, Worker, now_ms, purchase, touchpoint, wait_until
 
 IDS = ["plain-900", "with/slashes/and more", "東京/é ü", "100%", "a?b#c", "../up"]
 

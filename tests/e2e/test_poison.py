@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.space import Space, purchase
+from tests.space import Space, purchase
 
 AT = "2017-04-01T12:00:00Z"
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from schemas.program import load_program
-from tests.e2e.space import (
+from tests.e2e.test_grace import told
+from tests.space import (
     KIZUNA,
     PROGRAM,
     Space,
@@ -23,7 +24,6 @@ from tests.e2e.space import (
     text_of,
     wait_until,
 )
-from tests.e2e.test_grace import told
 
 V1 = {"window": "365d", "ledger": "2000d", "silver": "100.00"}
 

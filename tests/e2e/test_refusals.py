@@ -11,7 +11,7 @@ from streams import app
 from streams.preflight import prepare
 from streams.protocols import FatalError
 from streams.topics import administration
-from tests.e2e.space import Space, purchase
+from tests.space import Space, purchase
 
 
 @pytest.fixture(scope="module")

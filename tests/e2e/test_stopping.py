@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.e2e.space import DAY, Space, now_ms, purchase
+from tests.space import DAY, Space, now_ms, purchase
 
 
 def test_sigterm_takes_under_five_seconds_and_the_next_worker_publishes_nothing_twice(

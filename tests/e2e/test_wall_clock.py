@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.e2e.space import Space, now_ms, purchase, text_of, wait_until
+from tests.space import Space, now_ms, purchase, text_of, wait_until
 
 WINDOW = 20_000
 

@@ -143,14 +143,23 @@ class Read(NamedTuple):
         return dict(self.headers)
 
 
+class Servers(NamedTuple):
+    """A Kafka and a Redis of a test's own, or what stands before them."""
+
+    brokers: str
+    redis_url: str
+
+
 class Worker:
     """One `kizuna worker` process."""
 
-    def __init__(self, env: dict[str, str], port: int, log: Path) -> None:
+    def __init__(
+        self, env: dict[str, str], port: int, log: Path, command: Sequence[str | Path] = (KIZUNA, "worker")
+    ) -> None:
         self.port, self.log = port, log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [KIZUNA, "worker"], env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
 
     def get(self, path: str) -> tuple[int, bytes]:
@@ -194,7 +203,7 @@ class Space:
 
     def __init__(
         self,
-        stack: LocalStack,
+        stack: LocalStack | Servers,
         directory: Path,
         *,
         partitions: int = 3,
@@ -272,11 +281,11 @@ class Space:
         file.write_text(text)
         return file
 
-    def launch(self, **env: Any) -> Worker:
-        """A worker that may not be ready yet."""
+    def launch(self, *, command: Sequence[str | Path] = (KIZUNA, "worker"), **env: Any) -> Worker:
+        """A worker that may not be ready yet. `command`: what runs it, if not `kizuna worker`."""
         port = free_port()
         log = self.directory / f"worker{len(self.workers)}.log"
-        worker = Worker(self.env(KIZUNA_WEB_PORT=port, **env), port, log)
+        worker = Worker(self.env(KIZUNA_WEB_PORT=port, **env), port, log, command)
         self.workers.append(worker)
         return worker
 

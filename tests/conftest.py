@@ -1,4 +1,4 @@
-"""A real Kafka and a real Valkey, once for all tests of this directory, and a namespace on them for each test."""
+"""A real Kafka and a real Valkey, once for all tests that need them, and a namespace on them for each test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cli.local_stack import LocalStack
-from tests.e2e.space import Space
+from tests.space import Space
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +19,12 @@ def stack() -> Iterator[LocalStack]:
 
 @pytest.fixture
 def new_space(stack: LocalStack, tmp_path: Path) -> Iterator[Callable[..., Space]]:
-    """Makes namespaces; their workers are stopped after the test."""
+    """Makes namespaces, on the shared stack or on `servers` of a test's own (what has `brokers` and `redis_url`);
+    their workers are stopped after the test."""
     with ExitStack() as spaces:
 
-        def make(**options: Any) -> Space:
-            return spaces.enter_context(Space(stack, tmp_path, **options))
+        def make(servers: Any = stack, **options: Any) -> Space:
+            return spaces.enter_context(Space(servers, tmp_path, **options))
 
         yield make
 
@@ -35,7 +36,7 @@ def module_space(
     """The same for what the tests of a file share."""
     with ExitStack() as spaces:
 
-        def make(**options: Any) -> Space:
-            return spaces.enter_context(Space(stack, tmp_path_factory.mktemp("space"), **options))
+        def make(servers: Any = stack, **options: Any) -> Space:
+            return spaces.enter_context(Space(servers, tmp_path_factory.mktemp("space"), **options))
 
         yield make

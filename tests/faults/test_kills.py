@@ -1,0 +1,71 @@
+"""`kill -9` at every step of a worker's way: nothing is lost and nothing counts twice."""
+
+import random
+
+import pytest
+
+from tests.faults.load import Load, stream
+from tests.faults.processes import evict, launch, metric, stepped
+from tests.faults.stepped import Step
+from tests.faults.verifier import verify
+from tests.space import Space, wait_until
+
+
+async def die_and_recover(space: Space, deaths: list[tuple[Step, int]], seed: int) -> None:
+    """One worker after the other dies at its step while events come; the last one finishes the work."""
+    load = Load(space, stream(seed))
+    load.send(2_000)
+    with load:
+        for step, times in deaths:
+            before = space.committed()
+            doomed = stepped(space, step, times, after=1).wait_bitten()
+            assert doomed.file.read_text() == step
+            assert doomed.worker.process.returncode == -9
+            assert space.committed() > before, "no commit of that life"
+            assert not space.all_is_read(), "nothing was left to do"
+            # Rather than wait for its session to run out, each time.
+            evict(space)
+        load.stop()
+        assert not space.all_is_read()
+        last = launch(space).wait_ready()
+        verdict = await verify(space)
+    print(verdict)
+    assert verdict.is_clean, verdict
+    assert min(verdict.promised, verdict.dead_letters) > 10, verdict
+    assert metric(last, "kizuna_take_overs_total") >= space.partitions
+
+
+@pytest.mark.timeout(240)
+async def test_a_worker_killed_once_at_each_step_loses_nothing_and_says_nothing_twice(space: Space) -> None:
+    await die_and_recover(space, [(step, 2) for step in Step], seed=1)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_thirty_kills_each_after_a_commit_of_that_life(space: Space) -> None:
+    random_ = random.Random(30)
+    deaths = [(step, random_.randrange(1, 12)) for step in Step for _ in range(5)]
+    random_.shuffle(deaths)
+    await die_and_recover(space, deaths, seed=2)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_killed_from_outside_and_left_in_the_group_its_shards_go_to_the_other_worker(
+    space: Space,
+) -> None:
+    load = Load(space, stream(3))
+    load.send(2_000)
+    one, other = launch(space), launch(space)
+    wait_until(
+        lambda: all(metric(w.wait_ready(), "kizuna_shards") == 2 for w in (one, other)), 60, "two each"
+    )
+    with load:
+        before = space.committed()
+        wait_until(lambda: space.committed() > before + 500, 60, "work goes on")
+        one.kill()
+        assert not space.all_is_read()
+        wait_until(lambda: metric(other, "kizuna_shards") == 4, 60, "all shards at the other")
+    verdict = await verify(space)
+    assert verdict.is_clean, verdict
+    assert verdict.promised > 10, verdict
