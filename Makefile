@@ -14,6 +14,7 @@ BIN    := $(VENV)/bin
 DEPS    := $(VENV)/.deps.stamp
 PROJECT := $(VENV)/.project.stamp
 KAFKA   := .local/kafka.stamp
+PROM    := .local/prometheus.stamp
 # There while pip works: found at the start, the environment may be half written and is made anew.
 PARTIAL := $(VENV)/.installing
 
@@ -30,7 +31,7 @@ setup: $(PROJECT) $(KAFKA) ## Make .venv from the lock, and fetch the local Kafk
 demo: setup ## Run a year of a real shop through a real Kafka and Redis
 	@$(BIN)/python -m cli.demo
 
-test: setup ## Run all tests; ARGS='-k tiers' chooses some
+test: setup $(PROM) ## Run all tests; ARGS='-k tiers' chooses some
 	@$(BIN)/pytest $(ARGS)
 
 RUNS ?= 1000
@@ -85,4 +86,8 @@ $(PROJECT): pyproject.toml $(DEPS)
 
 $(KAFKA): deploy/kafka/pom.xml $(PROJECT)
 	@$(BIN)/python -m cli.local_jars
+	@touch $@
+
+$(PROM): cli/local_prometheus.py $(PROJECT)
+	@$(BIN)/python -m cli.local_prometheus
 	@touch $@
