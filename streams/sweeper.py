@@ -69,8 +69,10 @@ class Sweeper:
 
     async def _sweep(self, shard: Shard, now: int, until: int | None) -> None:
         clock = now if self._settings.clock is ClockKind.WALL else until
-        # Without a time to go to, the sweep still asks whether the shard is ours.
-        await self._try(shard, shard.sweep(0 if until is None else until - self._lateness, clock or 0))
+        # Without a time to go to, the sweep still asks whether the shard is ours. What waits for allowed_lateness is
+        # not late.
+        late = 0 if clock is None else clock - self._lateness
+        await self._try(shard, shard.sweep(0 if until is None else until - self._lateness, late))
 
     async def move(self) -> None:
         """For ever: move customers to a changed program, so many in a second, beside what is read."""

@@ -185,7 +185,9 @@ async def test_where_redis_does_not_answer_nothing_is_swept(outside: Outside, gr
 
 async def test_allowed_lateness_is_taken_off(outside: Outside, grocery: Program) -> None:
     late = msgspec.structs.replace(grocery, allowed_lateness=1_000)
-    assert await swept(outside, late, ClockKind.WALL, shard({})) == NOW - 1_000
+    held = shard({})
+    assert await swept(outside, late, ClockKind.WALL, held) == NOW - 1_000
+    assert held.clock == NOW - 1_000, "what waits as the program says is not overdue"
 
 
 # -- moving --------------------------------------------------------------------------------------------------------
