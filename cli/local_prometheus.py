@@ -36,7 +36,9 @@ def ensure_prometheus() -> Prometheus:
     if found is not None:
         return found
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise LocalStackError(f"the tests need prometheus and promtool, and there is no apt-get here: {_INSTALL}")
+        raise LocalStackError(
+            f"the tests need prometheus and promtool, and there is no apt-get here: {_INSTALL}"
+        )
     print("fetching Prometheus as apt has it", file=sys.stderr, flush=True)
     PLACE.parent.mkdir(parents=True, exist_ok=True)
     # Into a directory of its own first: an interrupted run leaves nothing that looks complete.
