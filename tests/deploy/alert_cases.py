@@ -3,6 +3,8 @@
 Series are written as promtool has them (`0+5x30`: 30 more values, 5 apart; `_`: no sample), one value a minute.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 SHARD = 'job="kizuna", instance="a:6066", partition="3"'
@@ -22,7 +24,7 @@ class Case(NamedTuple):
     what: str
     minutes: int
     series: dict[str, str]
-    fires: dict[str, dict[str, str]] = {}
+    fires: Mapping[str, dict[str, str]] = MappingProxyType({})
     since: int = 0
 
 
@@ -139,6 +141,15 @@ CASES = [
         "a reason that is 0 is none",
         9,
         {f'kizuna_stopped{{{A}, reason="records-gone"}}': "0x10", f"kizuna_shards{{{A}}}": "0x10"},
+    ),
+    Case(
+        "KizunaStopped",
+        "it gave way to a new program",
+        9,
+        {
+            f'kizuna_stopped{{{A}, reason="program-changed"}}': "_ _ 1 stale",
+            f"kizuna_shards{{{A}}}": "12 12 0 stale",
+        },
     ),
     Case(
         "KizunaCrashLoop",

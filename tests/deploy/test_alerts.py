@@ -41,8 +41,8 @@ def verdict(promtool: Path, tmp_path: Path) -> Callable[..., Verdict]:
             for rule in group["rules"]:
                 # The summary is filled in and is compared; what stands the same for ever is not.
                 rule["annotations"] = {"summary": rule["annotations"]["summary"]}
-                if change and rule["alert"] == chosen[0].alert:
-                    rule |= change
+                if rule["alert"] == chosen[0].alert:
+                    rule.update(change)
         (tmp_path / "alerts.yml").write_text(yaml.safe_dump(document))
         tests = {
             "rule_files": ["alerts.yml"],
