@@ -7,13 +7,11 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-import yaml
 
 from deploy.grafana.dashboard import FILE, text
 from tests.deploy.metric_names import labels_in, metrics_in, names, of_kizuna
 from tests.deploy.test_alerts import RULES, labels_of
 
-PROVISIONING = FILE.parent.parent / "provisioning"
 DASHBOARD: dict[str, Any] = json.loads(FILE.read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 each_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
@@ -115,10 +113,3 @@ def test_a_limit_that_is_drawn_is_that_of_an_alert_which_the_panel_names() -> No
         assert f"> {steps[1]['value']:g}" in rules, panel["title"]
         drawn += 1
     assert drawn >= 5
-
-
-def test_grafana_finds_the_dashboard_and_the_prometheus() -> None:
-    (provider,) = yaml.safe_load((PROVISIONING / "dashboards" / "kizuna.yml").read_text())["providers"]
-    assert provider["type"] == "file"
-    (source,) = yaml.safe_load((PROVISIONING / "datasources" / "prometheus.yml").read_text())["datasources"]
-    assert (source["type"], source["isDefault"]) == ("prometheus", True)
