@@ -110,6 +110,11 @@ class Metrics:
             ["topic", "partition"],
             registry=registry,
         )
+        self.last_sweep = Gauge(
+            "kizuna_last_sweep_timestamp_seconds",
+            "When Redis and Kafka last answered a sweep, by Redis' clock; lag, outbox and overdue are as of then.",
+            registry=registry,
+        )
         self.due_overdue = Gauge(
             "kizuna_due_overdue_seconds",
             "How late the earliest due instant is beyond allowed_lateness, as the last sweep saw it; 0: none is late.",

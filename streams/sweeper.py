@@ -109,6 +109,7 @@ class Sweeper:
         return min([now, *(state.appended[topic] for topic in unread)])
 
     def _measure(self, held: Iterable[Shard], now: int, ends: Mapping[tuple[str, int], int]) -> None:
+        self._metrics.last_sweep.set(now / 1000)
         for shard in held:
             self._metrics.outbox_entries.labels(shard.partition).set(len(shard.outbox))
             self._metrics.outbox_age.labels(shard.partition).set(shard.outbox.age)

@@ -291,6 +291,15 @@ ROWS: dict[str, list[Panel]] = {
             {"{{instance}}": 'rate(process_cpu_seconds_total{job=~"$job"}[$__rate_interval])'},
         ),
         Panel(
+            "Time since the last sweep",
+            "below a second or two; a mass fall takes longer.",
+            "Redis or Kafka does not answer, and every number of this worker is as old as that. "
+            "Alert KizunaSweepsStandStill.",
+            "s",
+            {"{{instance}}": 'time() - (kizuna_last_sweep_timestamp_seconds{job=~"$job"} > 0)'},
+            limit=180,
+        ),
+        Panel(
             "Time since the start",
             "days.",
             "it falls to 0 again and again: the last log line before each start says why. Alert KizunaCrashLoop.",

@@ -438,6 +438,31 @@ CASES = [
         },
     ),
     Case(
+        "KizunaSweepsStandStill",
+        "Kafka has been away for minutes, and the shards are still held",
+        12,
+        {
+            f"kizuna_last_sweep_timestamp_seconds{{{A}}}": "0+60x5 300x30",
+            f"kizuna_shards{{{A}}}": "12x40",
+        },
+        {"a:6066 (kizuna) has not swept for 7m 0s": {"job": "kizuna", "instance": "a:6066"}},
+    ),
+    Case(
+        "KizunaSweepsStandStill",
+        "Kafka was away for four minutes",
+        20,
+        {
+            f"kizuna_last_sweep_timestamp_seconds{{{A}}}": "0+60x5 300x3 540+60x30",
+            f"kizuna_shards{{{A}}}": "12x40",
+        },
+    ),
+    Case(
+        "KizunaSweepsStandStill",
+        "a worker that holds nothing has nothing to sweep",
+        20,
+        {f"kizuna_last_sweep_timestamp_seconds{{{A}}}": "0x40", f"kizuna_shards{{{A}}}": "0x40"},
+    ),
+    Case(
         "KizunaDueOverdue",
         "falls come an hour late",
         10,

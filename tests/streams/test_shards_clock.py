@@ -183,6 +183,16 @@ async def test_where_redis_does_not_answer_nothing_is_swept(outside: Outside, gr
     assert held.swept == []
 
 
+async def test_a_sweep_that_nobody_answers_does_not_count_as_one(outside: Outside, grocery: Program) -> None:
+    sweeper = sweeper_of(outside, grocery, ClockKind.WALL, shard({}))
+    outside.gone = True
+    await sweeper.sweep()
+    assert sweeper._metrics.last_sweep._value.get() == 0
+    outside.gone = False
+    await sweeper.sweep()
+    assert sweeper._metrics.last_sweep._value.get() == NOW / 1000
+
+
 async def test_allowed_lateness_is_taken_off(outside: Outside, grocery: Program) -> None:
     late = msgspec.structs.replace(grocery, allowed_lateness=1_000)
     held = shard({})
