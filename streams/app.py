@@ -59,6 +59,7 @@ def build(settings: Settings, program: Program, cluster: Cluster, partitions: in
     accept_foreign_records()
     metrics = Metrics()
     metrics.partitions.set(partitions)
+    metrics.last_sweep.set_to_current_time()  # until the first one: so long has nothing been heard
     intake = Intake(settings, program, Placement(partitions))
     domain = Domain(program, intake, settings.falls_limit, settings.dead_letters_limit)
     bound = binding(settings, program, cluster, partitions)

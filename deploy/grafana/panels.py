@@ -296,7 +296,7 @@ ROWS: dict[str, list[Panel]] = {
             "Redis or Kafka does not answer, and every number of this worker is as old as that. "
             "Alert KizunaSweepsStandStill.",
             "s",
-            {"{{instance}}": 'time() - (kizuna_last_sweep_timestamp_seconds{job=~"$job"} > 0)'},
+            {"{{instance}}": 'time() - kizuna_last_sweep_timestamp_seconds{job=~"$job"}'},
             limit=180,
         ),
         Panel(
