@@ -1,5 +1,7 @@
 """Alerts of a real Prometheus that scrapes real workers: they come with the fault, and go when it is healed."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,3 +169,24 @@ def test_paused_publishing_is_told_until_somebody_decides(
     prometheus.wait_calm()
     space.wait_read()
     assert len(space.changes("c0")) == 2
+
+
+@pytest.mark.timeout(180)
+def test_where_kafka_does_not_answer_the_worker_says_so_and_its_last_sweep_stands_still(
+    stack: LocalStack, new_space: Callable[..., Space], watched: Watched
+) -> None:
+    worker, prometheus = watched(new_space(partitions=1))
+    # What the alert KizunaSweepsStandStill looks at. It waits for three minutes, in which no other one fires.
+    silence = "time() - kizuna_last_sweep_timestamp_seconds and on (job, instance) kizuna_shards > 0"
+    wait_until(lambda: (prometheus.value(silence) or 9) < 3, 30, "sweeps")
+    kafka = stack.kafka.pid
+    assert kafka is not None
+    os.kill(kafka, signal.SIGSTOP)
+    try:
+        wait_until(lambda: (prometheus.value(silence) or 0) > 5, 60, "a silence")
+        status, said = worker.get("/readyz")
+        assert (status, b"Kafka did not answer" in said) == (503, True)
+    finally:
+        os.kill(kafka, signal.SIGCONT)
+    wait_until(lambda: (prometheus.value(silence) or 9) < 3, 60, "sweeps again")
+    worker.wait_ready()
