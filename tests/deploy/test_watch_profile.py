@@ -62,6 +62,11 @@ def test_prometheus_scrapes_the_worker_in_a_job_that_the_alerts_look_for() -> No
     assert job["static_configs"] == [{"targets": [f"worker:{port}"]}]
 
 
+def test_a_worker_that_stops_is_seen_twice_with_its_reason() -> None:
+    interval = float(CONFIG["global"]["scrape_interval"].removesuffix("s"))
+    assert float(SERVICES["worker"]["environment"]["KIZUNA_LINGER"]) > 2 * interval
+
+
 def test_grafana_asks_that_prometheus_and_finds_the_dashboard() -> None:
     inside = mounted("grafana")
     assert inside["/etc/grafana/provisioning"] == GRAFANA / "provisioning"
