@@ -45,6 +45,7 @@ class Sweeper:
         self._metrics = metrics
         #: The time of each shard when it was last swept.
         self._clocks: dict[Shard, int] = {}
+        self._unanswered = False
 
     async def sweep(self) -> None:
         """Once over all shards: let fall due what time alone brings, as far as the clock allows."""
@@ -57,8 +58,14 @@ class Sweeper:
             now = await self._clock.now()
             ends = await self._log.ends(shard.partition for shard in held)
         except UnavailableError as error:
-            log.warning("no sweep: %s", error)
+            # Once: it is tried again at each interval, and a standstill of hours must not fill the disk.
+            if not self._unanswered:
+                log.warning("no sweep until they answer: %s", error)
+            self._unanswered = True
             return
+        if self._unanswered:
+            log.info("sweeps go on")
+            self._unanswered = False
         for shard in held:
             if any(at > ends[topic, shard.partition] for topic, at in read[shard].items()):
                 self._shards.lose(shard, RefusedError("the log ends before what was read of it"))
