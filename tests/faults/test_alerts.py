@@ -105,6 +105,7 @@ def test_a_flood_of_dead_letters_is_told_until_what_can_be_used_prevails(
     assert "KizunaDeadLetters" in prometheus.firing()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_a_worker_that_stops_as_the_log_is_shorter_than_the_watermark_tells_why_until_the_store_is_mended(
     new_space: Callable[..., Space], watched: Watched
@@ -171,6 +172,7 @@ def test_paused_publishing_is_told_until_somebody_decides(
     assert len(space.changes("c0")) == 2
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_where_kafka_does_not_answer_the_worker_says_so_and_its_last_sweep_stands_still(
     stack: LocalStack, new_space: Callable[..., Space], watched: Watched
