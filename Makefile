@@ -14,6 +14,7 @@ BIN    := $(VENV)/bin
 DEPS    := $(VENV)/.deps.stamp
 PROJECT := $(VENV)/.project.stamp
 KAFKA   := .local/kafka.stamp
+PROM    := .local/prometheus.stamp
 # There while pip works: found at the start, the environment may be half written and is made anew.
 PARTIAL := $(VENV)/.installing
 
@@ -30,10 +31,10 @@ setup: $(PROJECT) $(KAFKA) ## Make .venv from the lock, and fetch the local Kafk
 demo: setup ## Run a year of a real shop through a real Kafka and Redis
 	@$(BIN)/python -m cli.demo
 
-test: setup ## Run all tests but the long ones; ARGS='-k tiers' chooses some
+test: setup $(PROM) ## Run all tests but the long ones; ARGS='-k tiers' chooses some
 	@$(BIN)/pytest -m 'not long' $(ARGS)
 
-faults: setup ## Run the whole fault suite, the long tests too, on real processes
+faults: setup $(PROM) ## Run the whole fault suite, the long tests too, on real processes
 	@$(BIN)/pytest tests/faults $(ARGS)
 
 RUNS ?= 1000
@@ -91,4 +92,8 @@ $(PROJECT): pyproject.toml $(DEPS)
 
 $(KAFKA): deploy/kafka/pom.xml $(PROJECT)
 	@$(BIN)/python -m cli.local_jars
+	@touch $@
+
+$(PROM): cli/local_prometheus.py $(PROJECT)
+	@$(BIN)/python -m cli.local_prometheus
 	@touch $@

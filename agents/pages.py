@@ -1,5 +1,6 @@
 """What the worker tells over HTTP: its metrics, whether it lives, whether it works, one customer, and why."""
 
+import asyncio
 from typing import Any
 
 from faust.web import Request, Response, View
@@ -14,6 +15,9 @@ from streams.protocols import ShardLostError
 
 #: What follows the id of a customer of whom is asked why.
 WHY = "/why"
+
+#: Seconds within which Redis and Kafka must have answered for /readyz: who probes it does not wait long.
+_PATIENCE = 3
 
 
 def join(pipeline: Pipeline) -> None:
@@ -62,9 +66,14 @@ async def _missing(pipeline: Pipeline) -> str:
     if pipeline.failure is not None:
         return str(pipeline.failure)
     held = sorted(pipeline.shards.held)
+    asked = "Redis"
     try:
-        await pipeline.store.now()
-        await pipeline.log.ends(held[:1] or [0])
+        async with asyncio.timeout(_PATIENCE):
+            await pipeline.store.now()
+            asked = "Kafka"
+            await pipeline.log.ends(held[:1] or [0])
     except ShardLostError as error:
         return str(error)
+    except TimeoutError:
+        return f"{asked} did not answer within {_PATIENCE} s"
     return "" if held else "no partitions are held"

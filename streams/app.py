@@ -58,6 +58,8 @@ def build(settings: Settings, program: Program, cluster: Cluster, partitions: in
         raise FatalError("faust-streaming is installed without its compiled parts: install its binary wheel")
     accept_foreign_records()
     metrics = Metrics()
+    metrics.partitions.set(partitions)
+    metrics.last_sweep.set_to_current_time()  # until the first one: so long has nothing been heard
     intake = Intake(settings, program, Placement(partitions))
     domain = Domain(program, intake, settings.falls_limit, settings.dead_letters_limit)
     bound = binding(settings, program, cluster, partitions)

@@ -110,9 +110,14 @@ class Metrics:
             ["topic", "partition"],
             registry=registry,
         )
+        self.last_sweep = Gauge(
+            "kizuna_last_sweep_timestamp_seconds",
+            "When Redis and Kafka last answered a sweep, by Redis' clock; lag, outbox and overdue are as of then.",
+            registry=registry,
+        )
         self.due_overdue = Gauge(
             "kizuna_due_overdue_seconds",
-            "How long ago the earliest due instant was, when the last sweep looked; 0 where none was due.",
+            "How late the earliest due instant is beyond allowed_lateness, as the last sweep saw it; 0: none is late.",
             ["partition"],
             registry=registry,
         )
@@ -153,6 +158,11 @@ class Metrics:
             registry=registry,
         )
         self.shards = Gauge("kizuna_shards", "Shards held by this worker.", registry=registry)
+        self.partitions = Gauge(
+            "kizuna_partitions",
+            "Shards there are: all workers' kizuna_shards together must be as many.",
+            registry=registry,
+        )
         for topic in INPUTS:
             for outcome in ("counted", "duplicate", "dead_letter", "rerouted"):
                 self.events.labels(topic, outcome)
@@ -164,6 +174,9 @@ class Metrics:
             self.tier_changes.labels(direction)
         for kind in ("at-risk", "retained"):
             self.tier_notices.labels(kind)
+        # From 0 on: where a series begins with its first loss, Prometheus does not see that loss as an increase.
+        for cause in ("refused", "unavailable"):
+            self.shards_lost.labels(cause)
 
     def text(self) -> bytes:
         """All metrics in Prometheus's text format."""

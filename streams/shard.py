@@ -211,8 +211,8 @@ class Shard:
     async def sweep(self, until: int, clock: int) -> None:
         """Let fall due, strictly before `until`, what time alone brings, as far as the outbox has room.
 
-        Asks the store whether the shard is still ours, too. `clock` is the time it is, for telling how far behind the
-        shard is: `until` may lie before it. Both are epoch milliseconds.
+        Asks the store whether the shard is still ours, too. `clock` is up to when it should have fallen due by
+        the time it is, for telling how far behind the shard is: `until` may lie before it. Both are epoch milliseconds.
         """
         overdue = True
         while overdue:

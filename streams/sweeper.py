@@ -45,6 +45,7 @@ class Sweeper:
         self._metrics = metrics
         #: The time of each shard when it was last swept.
         self._clocks: dict[Shard, int] = {}
+        self._unanswered = False
 
     async def sweep(self) -> None:
         """Once over all shards: let fall due what time alone brings, as far as the clock allows."""
@@ -57,8 +58,14 @@ class Sweeper:
             now = await self._clock.now()
             ends = await self._log.ends(shard.partition for shard in held)
         except UnavailableError as error:
-            log.warning("no sweep: %s", error)
+            # Once: it is tried again at each interval, and a standstill of hours must not fill the disk.
+            if not self._unanswered:
+                log.warning("no sweep until they answer: %s", error)
+            self._unanswered = True
             return
+        if self._unanswered:
+            log.info("sweeps go on")
+            self._unanswered = False
         for shard in held:
             if any(at > ends[topic, shard.partition] for topic, at in read[shard].items()):
                 self._shards.lose(shard, RefusedError("the log ends before what was read of it"))
@@ -69,8 +76,10 @@ class Sweeper:
 
     async def _sweep(self, shard: Shard, now: int, until: int | None) -> None:
         clock = now if self._settings.clock is ClockKind.WALL else until
-        # Without a time to go to, the sweep still asks whether the shard is ours.
-        await self._try(shard, shard.sweep(0 if until is None else until - self._lateness, clock or 0))
+        # Without a time to go to, the sweep still asks whether the shard is ours. What waits for allowed_lateness is
+        # not late.
+        late = 0 if clock is None else clock - self._lateness
+        await self._try(shard, shard.sweep(0 if until is None else until - self._lateness, late))
 
     async def move(self) -> None:
         """For ever: move customers to a changed program, so many in a second, beside what is read."""
@@ -107,6 +116,7 @@ class Sweeper:
         return min([now, *(state.appended[topic] for topic in unread)])
 
     def _measure(self, held: Iterable[Shard], now: int, ends: Mapping[tuple[str, int], int]) -> None:
+        self._metrics.last_sweep.set(now / 1000)
         for shard in held:
             self._metrics.outbox_entries.labels(shard.partition).set(len(shard.outbox))
             self._metrics.outbox_age.labels(shard.partition).set(shard.outbox.age)

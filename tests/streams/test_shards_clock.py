@@ -183,9 +183,36 @@ async def test_where_redis_does_not_answer_nothing_is_swept(outside: Outside, gr
     assert held.swept == []
 
 
+async def test_a_sweep_that_nobody_answers_does_not_count_as_one(outside: Outside, grocery: Program) -> None:
+    sweeper = sweeper_of(outside, grocery, ClockKind.WALL, shard({}))
+    outside.gone = True
+    await sweeper.sweep()
+    assert sweeper._metrics.last_sweep._value.get() == 0
+    outside.gone = False
+    await sweeper.sweep()
+    assert sweeper._metrics.last_sweep._value.get() == NOW / 1000
+
+
+async def test_a_standstill_of_sweeps_is_told_once_and_so_is_its_end(
+    outside: Outside, grocery: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "streams.sweeper")
+    sweeper = sweeper_of(outside, grocery, ClockKind.WALL, shard({}))
+    for gone in (True, True, True, False, False, True):
+        outside.gone = gone
+        await sweeper.sweep()
+    assert [record.message for record in caplog.records] == [
+        "no sweep until they answer: gone",
+        "sweeps go on",
+        "no sweep until they answer: gone",
+    ]
+
+
 async def test_allowed_lateness_is_taken_off(outside: Outside, grocery: Program) -> None:
     late = msgspec.structs.replace(grocery, allowed_lateness=1_000)
-    assert await swept(outside, late, ClockKind.WALL, shard({})) == NOW - 1_000
+    held = shard({})
+    assert await swept(outside, late, ClockKind.WALL, held) == NOW - 1_000
+    assert held.clock == NOW - 1_000, "what waits as the program says is not overdue"
 
 
 # -- moving --------------------------------------------------------------------------------------------------------
