@@ -18,7 +18,7 @@ PROM    := .local/prometheus.stamp
 # There while pip works: found at the start, the environment may be half written and is made anew.
 PARTIAL := $(VENV)/.installing
 
-.PHONY: help setup demo test faults simulate mutants lint format bench lock clean
+.PHONY: help setup demo test faults soak simulate mutants lint format bench lock clean
 
 help: ## Show this list
 	@if [ -t 1 ]; then c=$$'\e[36m' r=$$'\e[0m'; else c= r=; fi; \
@@ -36,6 +36,11 @@ test: setup $(PROM) ## Run all tests but the long ones; ARGS='-k tiers' chooses 
 
 faults: setup $(PROM) ## Run the whole fault suite, the long tests too, on real processes
 	@$(BIN)/pytest tests/faults $(ARGS)
+
+MINUTES ?= 20
+
+soak: setup ## Mix all faults at random under load for MINUTES=n, then judge; ARGS='--seed 5' for the same again
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
 
 RUNS ?= 1000
 SEED ?= 1

@@ -363,3 +363,8 @@ def answers() -> Iterator[None]:
         raise UnavailableError(f"Redis could not: {text}") from error
     except (RedisError, OSError, TimeoutError) as error:
         raise UnavailableError(f"Redis did not answer: {error}") from error
+    except RuntimeError as error:
+        # uvloop's own words for a connection that has just been closed; redis-py lets them pass.
+        if "handler is closed" not in str(error):
+            raise
+        raise UnavailableError(f"Redis did not answer: {error}") from error
