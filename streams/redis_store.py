@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from loyalty.customer import Customer
 from loyalty.packing import Packing, pages_of
+from streams.closed_connections import is_closed
 from streams.keys import ShardKeys, partition_and_customer, state_pattern
 from streams.protocols import (
     INPUTS,
@@ -362,4 +363,8 @@ def answers() -> Iterator[None]:
             ) from error
         raise UnavailableError(f"Redis could not: {text}") from error
     except (RedisError, OSError, TimeoutError) as error:
+        raise UnavailableError(f"Redis did not answer: {error}") from error
+    except RuntimeError as error:
+        if not is_closed(error):
+            raise
         raise UnavailableError(f"Redis did not answer: {error}") from error
