@@ -67,6 +67,7 @@ async def test_kafka_is_away_and_comes_back(
     with load:
         wait_until(progress(space), 40, "progress")
         logged = log_bytes(worker)
+        space.leave_kafka()
         end(own_stack)
         gone_at, sent = time.monotonic(), load.sent
         while time.monotonic() < gone_at + seconds:
