@@ -9,6 +9,7 @@ from faust.transport.drivers import TRANSPORTS
 from mode.supervisors import CrashingSupervisor
 
 from schemas.program import Program
+from streams.closed_connections import tell_closed_connections
 from streams.foreign_records import accept_foreign_records
 from streams.intake import Intake
 from streams.kafka_log import KafkaLog
@@ -57,6 +58,7 @@ def build(settings: Settings, program: Program, cluster: Cluster, partitions: in
     if _CStreamIterator is None:
         raise FatalError("faust-streaming is installed without its compiled parts: install its binary wheel")
     accept_foreign_records()
+    tell_closed_connections()
     metrics = Metrics()
     metrics.partitions.set(partitions)
     metrics.last_sweep.set_to_current_time()  # until the first one: so long has nothing been heard

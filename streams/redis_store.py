@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from loyalty.customer import Customer
 from loyalty.packing import Packing, pages_of
+from streams.closed_connections import is_closed
 from streams.keys import ShardKeys, partition_and_customer, state_pattern
 from streams.protocols import (
     INPUTS,
@@ -364,7 +365,6 @@ def answers() -> Iterator[None]:
     except (RedisError, OSError, TimeoutError) as error:
         raise UnavailableError(f"Redis did not answer: {error}") from error
     except RuntimeError as error:
-        # uvloop's own words for a connection that has just been closed; redis-py lets them pass.
-        if "handler is closed" not in str(error):
+        if not is_closed(error):
             raise
         raise UnavailableError(f"Redis did not answer: {error}") from error

@@ -232,7 +232,7 @@ class Space:
         )
         self.workers: list[Worker] = []
         self.redis = redis.Redis.from_url(stack.redis_url, decode_responses=True)
-        self._probe = KafkaConsumer(bootstrap_servers=stack.brokers, enable_auto_commit=False)
+        self._probe: KafkaConsumer | None = None
         self._producer: KafkaProducer | None = None
         if topics:
             self.create_topics()
@@ -251,9 +251,7 @@ class Space:
                 worker.kill()
             # Shown by pytest beside a failure.
             print(f"--- {worker.log}\n{worker.log.read_text(errors='replace')[-6000:]}", file=sys.stderr)
-        self._probe.close()
-        if self._producer is not None:
-            self._producer.close()
+        self.leave_kafka()
         self.redis.close()
 
     @property
@@ -306,6 +304,14 @@ class Space:
         assert done.returncode > 0, said
         assert "Traceback" not in said, said
         return said.strip().splitlines()[-1]
+
+    def leave_kafka(self) -> None:
+        """Close this space's own clients of Kafka; they are made anew when next needed. While a broker is away,
+        kafka-python leaks a socket with every try to reach it."""
+        for client in (self._probe, self._producer):
+            if client is not None:
+                client.close()
+        self._probe = self._producer = None
 
     # -- clients ---------------------------------------------------------------------------------------------
 
@@ -445,6 +451,8 @@ class Space:
         """Whether all input is committed and all output published."""
         # The ends after the outboxes: what was sent on is in a log by then.
         shards = self._shards()
+        if self._probe is None:
+            self._probe = KafkaConsumer(bootstrap_servers=self.stack.brokers, enable_auto_commit=False)
         ends = self._probe.end_offsets(
             [TopicPartition(self.topic(topic), p) for topic in INPUTS for p in range(self.partitions)]
         )

@@ -15,7 +15,7 @@ from streams.protocols import (
     Mark,
     UnavailableError,
 )
-from streams.redis_store import RedisStore, answers, connect
+from streams.redis_store import RedisStore, connect
 from tests.loyalty.worlds import DAY
 from tests.streams.conftest import BEGIN, BINDING, PREFIX
 from tests.streams.store_world import START, TAG, World, some
@@ -138,10 +138,3 @@ async def test_memory_that_runs_out_in_the_middle_of_a_commit_does_not_cut_it(
         assert len(await client.keys(f"{PREFIX}:*:state:*")) == 2_000
     finally:
         await store.close()
-
-
-def test_a_connection_that_closes_under_a_write_counts_as_no_answer() -> None:
-    with pytest.raises(UnavailableError, match="Redis did not answer"), answers():
-        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
-    with pytest.raises(RuntimeError, match="a bug"), answers():
-        raise RuntimeError("a bug")
