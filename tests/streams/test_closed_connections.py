@@ -74,6 +74,7 @@ async def test_another_error_of_the_loops_is_not_taken_for_it(connection: Any) -
     made._writer = ClosedWriter(RuntimeError("something else"))
     with pytest.raises(RuntimeError, match="something else"):
         made.send(MetadataRequest([]))
+    made.close()
 
 
 def test_the_store_did_not_answer_on_a_connection_that_uvloop_has_closed(
