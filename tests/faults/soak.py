@@ -33,6 +33,8 @@ PARTITIONS = 6
 SUSPENDED = 9.0
 #: How much the memory of the worker that is never killed may grow from the second quarter of the run to the last.
 GROWTH = 1.15
+#: A fault that came so often must have found unfinished work at least once.
+_OFTEN = 4
 #: Lines of its log that are shown of a worker that ended by itself.
 _LAST_WORDS = 60
 #: Bytes that a worker may log for each second of its life, on average: faults come every few seconds.
@@ -262,7 +264,7 @@ class Soak:
         if logged > LOGGED * (time.monotonic() - self.started):
             self.wrong.append(f"{logged:,} bytes were logged")
         for fault, times in self.done.items():
-            if not self.bit[fault]:
+            if times >= _OFTEN and not self.bit[fault]:
                 self.wrong.append(f"{fault} never found unfinished work, in {times} times")
 
 
