@@ -61,6 +61,8 @@ class Fault:
     way: str = "before"
     #: Whether the connections break with a Redis that comes back without its last writes.
     breaks: bool = False
+    #: Whether it waits for a worker that has not yet taken over all that was published.
+    while_healing: bool = False
 
 
 def draw(rng: Random, span: float, partitions: int, kinds: dict[str, int]) -> list[Fault]:
@@ -70,21 +72,30 @@ def draw(rng: Random, span: float, partitions: int, kinds: dict[str, int]) -> li
     count = rng.choice((0, 1, 1, 2, 2, 3, 3, 4, 6, 9))
     faults = []
     for _ in range(count):
-        call = rng.choices(list(_CALLS), list(_CALLS.values()))[0]
-        faults.append(
-            Fault(
-                kind=rng.choices(list(kinds), list(kinds.values()))[0],
-                at=rng.random() * span,
-                call=call,
-                phase=rng.choice(("before", "after")),
-                writes=rng.choice((1, 1, 2, 3, 5, 8, 15, 40)),
-                partition=rng.choice((None, rng.randrange(partitions))),
-                lasts=rng.choice((0.2, 1.0, 2.5, 4.0, 8.0)),
-                way=rng.choice(("before", "after", "late")),
-                breaks=rng.random() < 0.5,
-            )
-        )
+        fault = _draw_one(rng, rng.random() * span, partitions, kinds)
+        faults.append(fault)
+        if fault.kind == "lose" and rng.random() < 0.6:
+            # Others while the first is being healed.
+            for _ in range(rng.choice((1, 1, 2))):
+                other = _draw_one(rng, fault.at, partitions, kinds)
+                other.while_healing = True
+                faults.append(other)
     return sorted(faults, key=lambda fault: fault.at)
+
+
+def _draw_one(rng: Random, at: float, partitions: int, kinds: dict[str, int]) -> Fault:
+    call = rng.choices(list(_CALLS), list(_CALLS.values()))[0]
+    return Fault(
+        kind=rng.choices(list(kinds), list(kinds.values()))[0],
+        at=at,
+        call=call,
+        phase=rng.choice(("before", "after")),
+        writes=rng.choice((1, 1, 2, 3, 5, 8, 15, 40)),
+        partition=rng.choice((None, rng.randrange(partitions))),
+        lasts=rng.choice((0.2, 1.0, 2.5, 4.0, 8.0)),
+        way=rng.choice(("before", "after", "late")),
+        breaks=rng.random() < 0.5,
+    )
 
 
 class Faults:
@@ -109,12 +120,14 @@ class Faults:
         if not self._armed:
             return None
         for fault in self._armed:
-            if self._fits(fault, side, what, phase):
+            if self._fits(fault, link, side, what, phase):
                 self._armed.remove(fault)
                 return self._strike(fault, link, what, phase)
         return None
 
-    def _fits(self, fault: Fault, side: str, what: str, phase: str) -> bool:
+    def _fits(self, fault: Fault, link: Link, side: str, what: str, phase: str) -> bool:
+        if fault.while_healing and not link.is_healing():
+            return False
         if fault.kind == "redis error" and side != REDIS:
             return False
         if fault.kind == "kafka error" and side != KAFKA:
@@ -126,6 +139,8 @@ class Faults:
     def _strike(self, fault: Fault, link: Link, what: str, phase: str) -> str | None:
         world = self._world
         world.trace("fault", fault.kind, link.name, what, phase)
+        if link.is_healing():
+            world.count("faults while something was pending")
         match fault.kind:
             case "kill":
                 world.kill(link, fault)

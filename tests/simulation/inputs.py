@@ -73,10 +73,10 @@ class Scenario:
 
 def random_program(rng: Random, unit: int, clock: ClockKind, is_ordered: bool) -> Program:
     """A small program whose thresholds lie where the random logs do; durations are in `unit` milliseconds."""
-    window = rng.randint(8, 60) * unit + rng.choice((0, 0, 1))
+    window = rng.choice((rng.randint(2, 12), rng.randint(8, 60))) * unit + rng.choice((0, 0, 1))
     plain = rng.random() < 0.35
     tiers = [Tier("t0", benefits=() if plain else rng.choice(((), ("card",))))]
-    for number in range(1, rng.randint(1, 3) + 1):
+    for number in range(1, rng.randint(1, 4) + 1):
         below = tiers[-1]
         longest = (below.max_recency or window) // unit
         recency = rng.randint(1, max(1, longest - 1)) * unit if rng.random() < 0.6 else None
@@ -84,8 +84,8 @@ def random_program(rng: Random, unit: int, clock: ClockKind, is_ordered: bool) -
             recency = below.max_recency
         tier = Tier(
             f"t{number}",
-            below.min_monetary + rng.choice((0, 100, 250, 700)),
-            below.min_frequency + rng.randint(0, 2),
+            below.min_monetary + rng.choice((0, 1, 100, 250, 700)),
+            below.min_frequency + rng.randint(0, 1),
             recency,
         )
         if not tier.min_monetary and not tier.min_frequency and recency is None:
@@ -120,7 +120,7 @@ def _kept(rng: Random, tier: Tier, unit: int) -> Tier:
         tier.max_recency,
         retain_monetary=None if monetary is None else min(monetary, tier.min_monetary),
         retain_frequency=rng.choice((None, rng.randint(0, tier.min_frequency))),
-        grace_period=rng.choice((0, rng.randint(1, 30) * unit, 1)),
+        grace_period=rng.choice((0, rng.randint(1, 8) * unit, rng.randint(1, 30) * unit, 1)),
         downgrade=rng.choice(("requalify", "one_down", "base")),
         refund_policy=rng.choice(("reverse", "grace")),
         benefits=rng.choice(((), ("lounge",), ("lounge", "parking"))),
@@ -162,6 +162,8 @@ class Log:
         self._unit = unit
         self._customers = [f"c{n}" for n in range(rng.choice((1, 2, 3, 5)))]
         self._made = 0
+        # Where something is sent on, it comes behind what was sent after it: out of order.
+        self._misplaces = rng.random() < (0.3 if scenario.is_ordered else 0.8)
         #: How far `occurred_at` lies behind the append time, where all is in order.
         lateness = scenario.program.allowed_lateness
         self._lag = rng.choice((0, lateness, lateness // 2))
@@ -285,7 +287,7 @@ class Log:
         key = event.customer_id.encode()
         partition = home(key, scenario.partitions)
         drawn = rng.random()
-        if drawn < 0.06:
+        if drawn < 0.06 and self._misplaces:
             partition = rng.randrange(scenario.partitions)
             key = rng.choice((None, b"", b"somebody-else", key))  # type: ignore[assignment]
             if rng.random() < 0.3:

@@ -24,8 +24,10 @@ PROCESS = "process"
 class Link:
     """One process's connections."""
 
-    def __init__(self, world: "World", name: str) -> None:
+    def __init__(self, world: "World", name: str, is_healing: Callable[[], bool]) -> None:
+        """`is_healing`: whether the process has not yet taken over all that was published."""
         self.world = world
+        self.is_healing = is_healing
         self.name = name
         self.alive = True
         #: Set while the process is suspended: done when it goes on.

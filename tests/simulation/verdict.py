@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from copy import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,7 @@ def judge(world: "World") -> list[str]:
     truth = Truth(world)
     return [
         *_facts(world, truth),
+        *_standing(world, truth),
         *_changes(world, truth),
         *_letters(world, truth),
         *_reroutes(world, truth),
@@ -133,6 +135,32 @@ def _facts(world: "World", truth: Truth) -> Iterator[str]:
             for name, value in theirs[customer_id].items():
                 if name not in ("tier", "tier_seq") and ours[customer_id][name] != value:
                     yield f"facts: {customer_id} {name} is {ours[customer_id][name]}, the log says {value}"
+
+
+def _standing(world: "World", truth: Truth) -> Iterator[str]:
+    """In whatever order the events came: a tier that follows from metrics alone does, and one that is not kept in grace
+    holds."""
+    program = world.program
+    is_plain = all(
+        tier.stays_at == (tier.min_monetary, tier.min_frequency)
+        and not tier.grace_period
+        and tier.downgrade == "requalify"
+        for tier in program.tiers
+    )
+    for partition, batch in truth.batches.items():
+        for _, customer in _stored(world, partition):
+            if customer.time is None or customer.customer_id not in batch.customers:
+                continue
+            theirs = copy(batch.customers[customer.customer_id])
+            theirs.earned = customer.earned
+            world.count("standings judged")
+            if is_plain and theirs._enters(customer.time) != customer.earned:
+                yield (
+                    f"standing: {customer.customer_id} has earned tier {customer.earned}, its orders say "
+                    f"{theirs._enters(customer.time)}"
+                )
+            elif customer.grace is None and not theirs._retains(customer.time):
+                yield f"standing: {customer.customer_id} has earned tier {customer.earned}, which does not hold"
 
 
 def _changes(world: "World", truth: Truth) -> Iterator[str]:

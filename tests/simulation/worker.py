@@ -131,6 +131,8 @@ class LinkedLog:
                 KAFKA, "told", lambda: {p: self._told(p, at, ends[p]) for p, at in positions.items()}
             )
             if all(records is not None for records in found.values()):
+                if any(found.values()):
+                    self._link.world.count("take-overs with something published since")
                 return {p: records for p, records in found.items() if records}
             await asyncio.sleep(0.1)
         raise UnavailableError("tier-changes could not be read to its end")
@@ -235,7 +237,7 @@ class Worker:
     def __init__(self, world: "World", name: str) -> None:
         self.world = world
         self.name = name
-        self.link = Link(world, name)
+        self.link = Link(world, name, self._is_healing)
         settings, program = world.settings, world.program
         self.metrics = Metrics()
         domain = Domain(program, Intake(settings, program, world.placement), settings.falls_limit)
@@ -299,6 +301,9 @@ class Worker:
             or any(self.shards._in_hand.values())
             or any(len(shard.outbox) for shard in self.shards.held.values())
         )
+
+    def _is_healing(self) -> bool:
+        return any(shard.healing for shard in self.shards.held.values())
 
     def kill(self) -> None:
         """Nothing of it goes on from here; its sockets close when the group has waited long enough."""
@@ -431,9 +436,7 @@ class Worker:
             start = self._positions.get(key)
             if start is None or start >= log.stable:
                 continue
-            end = log.stable
-            if self.world.rng.random() < 0.5:
-                end = min(end, start + self.world.rng.randint(1, 6))
+            end = min(log.stable, start + self.world.rng.randint(1, self.world.fetched_at_once))
             self._positions[key] = end
             arrived[key] = start, end, log.between(start, end)
         return self._epoch, arrived

@@ -44,8 +44,11 @@ class World:
             clock=scenario.clock,
             cache_customers=rng.choice((1, 2, 100)),
             outbox_bound=rng.choice((1, 3, 100)),
-            sweep_interval=rng.choice((0.3, 0.7, 1.0)),
+            sweep_interval=rng.choice((0.1, 0.3, 0.7, 1.0)),
         )
+        #: How slow the network is, and how many records a fetch brings at most.
+        self._slowness = rng.choice((1, 1, 1, 10))
+        self.fetched_at_once = rng.choice((1, 3, 6, 100))
         self.never: asyncio.Future[None] = loop.create_future()
         self.is_calm = False
         self._frozen: int | None = None
@@ -99,9 +102,9 @@ class World:
         if drawn < 0.55:
             return 0.0
         if drawn < 0.93:
-            return drawn * 0.004
+            return drawn * 0.004 * self._slowness
         if drawn < 0.99 or self.is_calm:
-            return drawn * 0.05
+            return drawn * 0.05 * self._slowness
         return self.rng.random() * 1.5
 
     async def something(self, timeout: float) -> None:
