@@ -69,14 +69,21 @@ def draw(rng: Random, span: float, partitions: int, kinds: dict[str, int]) -> li
     """The faults of one schedule."""
     if not kinds:
         return []
-    count = rng.choice((0, 1, 1, 2, 2, 3, 3, 4, 6, 9))
-    faults = []
-    for _ in range(count):
-        fault = _draw_one(rng, rng.random() * span, partitions, kinds)
-        faults.append(fault)
-        if fault.kind == "lose" and rng.random() < 0.6:
-            # Others while the first is being healed.
-            for _ in range(rng.choice((1, 1, 2))):
+    faults: list[Fault] = []
+    if "lose" in kinds and rng.random() < 0.4:
+        # Losses of what has just been published, again and again.
+        for _ in range(rng.choice((2, 4, 8))):
+            fault = _draw_one(rng, rng.random() * span, partitions, {"lose": 1})
+            fault.call, fault.phase = rng.choice(("decide", "trim", "commit")), "after"
+            fault.writes = rng.randint(1, 9)
+            faults.append(fault)
+    else:
+        for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 3, 4, 6, 9))):
+            faults.append(_draw_one(rng, rng.random() * span, partitions, kinds))
+    for fault in list(faults):
+        if fault.kind == "lose":
+            # Others while it is being healed.
+            for _ in range(rng.choice((0, 1, 1, 2))):
                 other = _draw_one(rng, fault.at, partitions, kinds)
                 other.while_healing = True
                 faults.append(other)

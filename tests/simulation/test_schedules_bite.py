@@ -1,7 +1,8 @@
 """The simulator can fail: with any one of these safeguards broken, some schedule does not hold."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -9,15 +10,12 @@ import pytest
 from loyalty.fold import Fold
 from streams import shards as shards_module
 from streams.healing import Healing
-from streams.outbox import Outbox
 from streams.protocols import Commit, Mark
 from streams.shard import Shard
-from streams.shards import Shards
 from streams.sweeper import Sweeper
-from tests.simulation.kafka import Kafka, Producer
 from tests.simulation.schedule import run
 from tests.simulation.store import MemoryStore
-from tests.simulation.worker import Worker
+from tests.simulation.worker import LinkedLog, Worker
 
 Patch = pytest.MonkeyPatch
 
@@ -41,12 +39,12 @@ def no_seek(patch: Patch) -> None:
 
 
 def no_fencing(patch: Patch) -> None:
-    """A producer that was replaced may publish on."""
+    """Every process has a `transactional.id` of its own."""
 
-    def own(self: Kafka, name: str, epoch: int) -> Producer:
-        return self.producers[name]
+    def own(self: LinkedLog, partition: int) -> str:
+        return f"{self._link.name}-{partition}"
 
-    patch.setattr(Kafka, "_own", own)
+    patch.setattr(LinkedLog, "transactional_id", own)
 
 
 def no_adoption(patch: Patch) -> None:
@@ -79,16 +77,6 @@ def no_dedupe(patch: Patch) -> None:
     patch.setattr(Fold, "_is_known", lambda self, ids, key, newest: False)
 
 
-def half_a_commit_is_published(patch: Patch) -> None:
-    """A transaction may end in the midst of what one commit decided."""
-
-    async def take(self: Outbox, limit: int, size_limit: int) -> tuple[list[Any], int]:
-        await self._some.wait()
-        return [self._pending[0]], self._first + 1
-
-    patch.setattr(Outbox, "take", take)
-
-
 def no_cut(patch: Patch) -> None:
     """While something is pending, batches are read as ever."""
     patch.setattr(shards_module, "cut", lambda batch, limit: (batch, None))
@@ -111,13 +99,12 @@ def swept_while_it_heals(patch: Patch) -> None:
 def a_broken_lane_goes_on(patch: Patch) -> None:
     """After a commit that failed the next one is tried, with customers that are ahead of the store."""
 
-    def is_broken(self: Shard, name: str, value: Any) -> None:
-        object.__setattr__(self, name, False if name == "_broken" else value)
+    @asynccontextmanager
+    async def in_lane(self: Shard) -> AsyncIterator[None]:
+        async with self._lane:
+            yield
 
-    patch.setattr(Shard, "__setattr__", is_broken, raising=False)
-    patch.setattr(
-        Shards, "lose", lambda self, shard, error: self._lost.set() if "version" in str(error) else None
-    )
+    patch.setattr(Shard, "_in_lane", in_lane)
 
 
 def time_does_not_wait_for_the_unread(patch: Patch) -> None:
@@ -125,34 +112,24 @@ def time_does_not_wait_for_the_unread(patch: Patch) -> None:
     patch.setattr(Sweeper, "_until", lambda self, shard, now, ends: now)
 
 
-def the_epoch_means_nothing(patch: Patch) -> None:
-    """What was read before a take-over is handed on after it."""
-
-    def hand(self: Shards, batch: Any, done: Callable[[], object]) -> None:
-        batch.epoch = self.epoch
-        original(self, batch, done)
-
-    original = Shards.hand
-    patch.setattr(Shards, "hand", hand)
-
-
-MUTANTS: Sequence[Callable[[Patch], None]] = (
-    no_owner,
-    no_seek,
-    no_fencing,
-    no_adoption,
-    trim_before_it_is_out,
-    no_dedupe,
-    half_a_commit_is_published,
-    no_cut,
-    swept_while_it_heals,
-    a_broken_lane_goes_on,
-    time_does_not_wait_for_the_unread,
-    the_epoch_means_nothing,
+#: Each with the kinds of fault under which it is tried.
+MUTANTS: Sequence[tuple[Callable[[Patch], None], dict[str, int]]] = (
+    (no_owner, {"suspend": 1}),
+    (no_seek, {"redis error": 1}),
+    (no_fencing, {"suspend": 1}),
+    (no_adoption, {"lose": 1}),
+    (trim_before_it_is_out, {"kill": 1}),
+    (no_dedupe, {}),
+    (no_cut, {"lose": 1}),
+    (swept_while_it_heals, {"lose": 1}),
+    (a_broken_lane_goes_on, {"redis error": 1}),
+    (time_does_not_wait_for_the_unread, {"redis gone": 1, "kill": 1}),
 )
 
 
-@pytest.mark.parametrize("break_it", MUTANTS, ids=lambda one: one.__name__)
-def test_a_broken_safeguard_is_found(break_it: Callable[[Patch], None], monkeypatch: Patch) -> None:
+@pytest.mark.parametrize(("break_it", "kinds"), MUTANTS, ids=[break_it.__name__ for break_it, _ in MUTANTS])
+def test_a_broken_safeguard_is_found(
+    break_it: Callable[[Patch], None], kinds: dict[str, int], monkeypatch: Patch
+) -> None:
     break_it(monkeypatch)
-    assert any(run(seed).problems for seed in _SEEDS)
+    assert any(run(seed, kinds).problems for seed in _SEEDS)

@@ -154,12 +154,16 @@ class LinkedLog:
         return await self._link.call(KAFKA, "committed", lambda: dict(self._link.world.group.offsets))
 
     async def writer(self, partition: int) -> "LinkedWriter":
-        name = f"{self._link.world.settings.group}-{partition}"
+        name = self.transactional_id(partition)
         while True:
             epoch = await self._link.call(KAFKA, "initialise", lambda: self._initialise(name))
             if epoch is not None:
                 return LinkedWriter(self._link, partition, name, epoch)
             await asyncio.sleep(0.02)
+
+    def transactional_id(self, partition: int) -> str:
+        """The same in every process: whoever initialises it fences the others."""
+        return f"{self._link.world.settings.group}-{partition}"
 
     def _initialise(self, name: str) -> int | None:
         """None where a decided transaction is not carried out yet: the client asks again."""
