@@ -45,6 +45,7 @@ class World:
             cache_customers=rng.choice((1, 2, 100)),
             outbox_bound=rng.choice((1, 3, 100)),
             sweep_interval=rng.choice((0.1, 0.3, 0.7, 1.0)),
+            falls_limit=rng.choice((0.0, 0.0, 0.0, 0.0, 0.3)),
         )
         #: How slow the network is, and how many records a fetch brings at most.
         self._slowness = rng.choice((1, 1, 1, 10))
@@ -76,6 +77,8 @@ class World:
         self.counts: Counter[str] = Counter()
         self.failures: list[str] = []
         self.lost_writes = False
+        #: How often somebody put back falls that nobody had been told of.
+        self.drops = 0
         self.workers: list[Worker] = []
         #: Those that are gone, too: what hangs in them is cancelled in the end, and not earlier.
         self.ever: list[Worker] = []
@@ -260,11 +263,32 @@ class World:
         for _ in range(self.rng.choice((1, 1, 2, 2, 3))):
             self.begin_worker()
         self.feed.begin()
+        operating = self.loop.create_task(self._operate())
+        try:
+            await self._run()
+        finally:
+            operating.cancel()
+
+    async def _run(self) -> None:
         await asyncio.sleep(self.scenario.span)
         self._calm()
         await self._until(self._is_read, "read and published")
         self._frozen = self.wall() + self.scenario.beyond
         await self._until(self._is_swept, "swept")
+
+    async def _operate(self) -> None:
+        """Where the circuit breaker has paused publishing, somebody decides after a while, as `decide.lua` has it."""
+        while True:
+            await asyncio.sleep(0.6 + self.rng.random())
+            for partition in range(self.partitions):
+                held = self.store.shard(partition).hash
+                if held.get("held"):
+                    decision = self.rng.choice(("release", f"drop {self.now() + 5 * self.program.window}"))
+                    self.count("pauses")
+                    self.drops += decision != "release"
+                    self.trace("decided", decision)
+                    self.server.journal.begin("decide", partition)
+                    self.server.journal.set(held, "decision", decision)
 
     def _calm(self) -> None:
         self.is_calm = True
