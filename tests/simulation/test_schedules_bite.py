@@ -13,9 +13,10 @@ from streams.healing import Healing
 from streams.protocols import Commit, Mark
 from streams.shard import Shard
 from streams.sweeper import Sweeper
+from tests.simulation.outside import LinkedLog
 from tests.simulation.schedule import run
 from tests.simulation.store import MemoryStore
-from tests.simulation.worker import LinkedLog, Worker
+from tests.simulation.worker import Worker
 
 Patch = pytest.MonkeyPatch
 

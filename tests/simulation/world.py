@@ -16,9 +16,10 @@ from tests.simulation.group import SESSION, Group
 from tests.simulation.inputs import Feed, Scenario
 from tests.simulation.kafka import Kafka, PartitionLog
 from tests.simulation.link import Link
+from tests.simulation.outside import INPUT_IDS
 from tests.simulation.store import MemoryStore, Server
 from tests.simulation.virtual_time import VirtualLoop
-from tests.simulation.worker import INPUT_IDS, Worker
+from tests.simulation.worker import Worker
 
 #: Virtual seconds after which a quiet world that is not done is stuck.
 _PATIENCE = 120.0
