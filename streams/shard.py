@@ -222,7 +222,7 @@ class Shard:
                 limit = _SWEEP_CUSTOMERS if self.outbox.has_room and not heals else 0
                 due = await self._store.due(self.partition, self._token, self.state.version, until, limit)
                 self._metrics.overdue(self.partition, 0 if due.first is None else clock - due.first)
-                if due.decision and not heals:
+                if due.decision:
                     await self._carry_out(due.decision)
                 overdue = bool(due.customers)
                 if overdue:

@@ -1,10 +1,13 @@
 """Where too many customers of a shard fall: publishing pauses, and an operator releases or drops what is held."""
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.program import Program
+from streams.healing import Healing, read_all
 from streams.metrics import Metrics
-from streams.protocols import TOUCHPOINTS, Batch, UnavailableError
+from streams.protocols import INPUTS, TOUCHPOINTS, Batch, Published, UnavailableError
 from streams.shard import Shard
 from tests.loyalty.worlds import DAY
 from tests.streams.conftest import HandMadeRecord
@@ -398,6 +401,22 @@ async def test_a_decision_is_seen_even_where_the_outbox_has_no_room(
     await publish(shard)
     assert {len(writer.told(customer)) for customer in TEN} == {2}
     assert shard.outbox.has_room
+
+
+async def test_a_decision_is_carried_out_while_the_store_is_being_healed(
+    shard: Shard, memory: MemoryStore, writer: MemoryWriter, metrics: Metrics
+) -> None:
+    """Where the outbox is full of what is held nothing is read, and so nothing healed: the decision must not wait."""
+    await rise(shard)
+    await shard.sweep(AFTER, AFTER)
+    assert paused(metrics) == 1
+    told = [Published(r.value, r.headers) for r in writer.records if r.topic == "tier-changes"]
+    ahead = replace(next(iter(read_all(PARTITION, told).values())), read_up_to=dict.fromkeys(INPUTS, 99))
+    shard.healing = Healing({"somebody-else": ahead})
+    memory.hash["decision"] = "release"
+    await shard.sweep(AFTER, AFTER)
+    assert paused(metrics) == 0
+    assert shard.healing
 
 
 async def test_a_decision_about_nothing_that_is_held_changes_no_customer(
