@@ -14,7 +14,7 @@ from tests.simulation.schedule import Result, run
 #: Seeds that one process takes at a time.
 _PART = 20
 #: From so many schedules on each kind of fault must have hit something: one that hits nothing proves nothing.
-ENOUGH = 300
+ENOUGH = 200
 #: What shows that a kind of fault was one.
 BITES = (
     "kills that hit",
@@ -30,6 +30,8 @@ BITES = (
     "losses of commits",
     "losses of what was published",
     "adoptions",
+    "faults while something was pending",
+    "pauses",
     "customers held exactly",
 )
 

@@ -60,7 +60,7 @@ class Calls:
                 output = rng.choice((None, rng.randrange(99)))
                 return "trim", (3, token, max(0, newest - rng.randint(-1, 5)), output)
             case "due":
-                return "due", (3, token, version, rng.randrange(60), rng.choice((0, 1, 10)))
+                return "due", (3, token, version, rng.randrange(9), rng.choice((0, 1, 10, 10)))
             case "load":
                 return "load", (3, rng.sample(CUSTOMERS, rng.randint(0, 4)), self._packing)
             case "unmoved":
@@ -101,7 +101,7 @@ class Calls:
             customer_id,
             packed,
             rng.choice((None, {"tier": str(self._made), "as_of": ""}, {"frequency": "2"})),
-            rng.choice((None, rng.randrange(60))),
+            rng.choice((None, rng.randrange(9))),
             rng.random() < 0.7,
         )
 
