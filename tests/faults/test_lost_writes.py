@@ -87,6 +87,7 @@ def is_ahead(group: Positions, store: Positions) -> bool:
     return any(at > store[place] for place, at in group.items())
 
 
+@pytest.mark.long
 async def test_redis_restarted_at_work(valkeys: Callable[..., OwnValkey], make: Callable[..., Space]) -> None:
     valkey = valkeys()
     space = make(valkey.url)

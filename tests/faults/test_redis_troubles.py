@@ -126,7 +126,14 @@ REFUSALS: dict[str, tuple[Callable[[OwnValkey], AbstractContextManager[None]], s
 }
 
 
-@pytest.mark.parametrize("trouble", REFUSALS)
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "out of memory",
+        pytest.param("read-only", marks=pytest.mark.long),
+        pytest.param("too few replicas", marks=pytest.mark.long),
+    ],
+)
 async def test_where_redis_takes_no_writes_the_worker_waits_and_then_goes_on(
     world: World, trouble: str
 ) -> None:
@@ -160,6 +167,7 @@ async def test_where_redis_still_loads_its_data_the_worker_waits_and_then_goes_o
     await world.goes_on()
 
 
+@pytest.mark.long
 async def test_flushed_scripts_and_functions_stop_nothing(world: World) -> None:
     with world.valkey.client() as redis:
         unknown = redis.info("errorstats").get("errorstat_NOSCRIPT", {"count": 0})["count"]
@@ -171,7 +179,9 @@ async def test_flushed_scripts_and_functions_stop_nothing(world: World) -> None:
     await world.goes_on()
 
 
-@pytest.mark.parametrize("name", ["commit", "trim", "take_over", "due"])
+@pytest.mark.parametrize(
+    "name", ["commit", *(pytest.param(name, marks=pytest.mark.long) for name in ("trim", "take_over", "due"))]
+)
 async def test_a_reply_that_is_lost_after_the_script_ran_doubles_nothing(world: World, name: str) -> None:
     proxy, lost = world.proxy, world.lost
     for _ in range(2):
@@ -196,6 +206,7 @@ async def test_a_stall_of_30_seconds_and_what_arrives_after_it(world: World) -> 
     await world.goes_on()
 
 
+@pytest.mark.long
 async def test_connections_are_cut_again_and_again(world: World) -> None:
     lost = world.lost
     for _ in range(8):

@@ -27,7 +27,7 @@ REFUSED = 'kizuna_shards_lost_total{cause="refused"}'
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        (Step.BEFORE_COMMIT, "RefusedError"),
+        pytest.param(Step.BEFORE_COMMIT, "RefusedError", marks=pytest.mark.long),
         (Step.IN_TRANSACTION, "ProducerFenced"),
     ],
 )
