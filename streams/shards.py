@@ -62,6 +62,7 @@ class Shards:
         self._progress = asyncio.Event()
         self._lost = asyncio.Event()
         self._given_up = False
+        self._failing: asyncio.Future[None] | None = None
         self._in_hand: dict[tuple[str, int], int] = {}
         #: Where the inputs stood when the worker closed: the group is told at the very end.
         self._left: Positions = {}
@@ -282,8 +283,10 @@ class Shards:
         try:
             await work
         except Exception as error:
-            # Neither lost nor refused: a bug, or something to stop for. Nothing is swallowed.
-            await self.fail(error)
+            # Neither lost nor refused: a bug, or something to stop for. Nothing is swallowed. In a task of its own: a
+            # publisher's is cancelled as soon as its shard is given up.
+            self._failing = self._failing or asyncio.ensure_future(self.fail(error))
+            await asyncio.shield(self._failing)
 
     # -- publishing ------------------------------------------------------------------------------------------------
 
