@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain, repeat
 
@@ -156,6 +156,21 @@ class Shards:
                 await self.fail(error)
             except ShardLostError as error:
                 log.debug("cannot look at the topics: %s", error)
+
+    async def are_same(self, read: Iterable[tuple[str, int]]) -> bool:
+        """Whether the inputs are still the same, asked now; where not, or where nobody answers, what was `read` must
+        not be used, and is read again."""
+        try:
+            await self._taking.check_inputs()
+        except FatalError as error:
+            await self.fail(error)
+            return False
+        except ShardLostError as error:
+            for _, partition in read:
+                if (shard := self._held.get(partition)) is not None:
+                    self.lose(shard, error)
+            return False
+        return True
 
     def _drop_all(self) -> None:
         """Let go of every shard. What is under way in a lane is refused by the store from the next owner on."""
