@@ -105,12 +105,7 @@ class KafkaLog:
             starts = await self._probe.beginning_offsets(list(wanted))
             for tp, at in wanted.items():
                 if at > ends[tp]:
-                    raise FatalError(
-                        f"{tp.topic}-{tp.partition}: the store knows what was published up to {at}, the log ends at "
-                        f"{ends[tp]}: it lost records or is another; restore it, or make the state anew with "
-                        "`kizuna rebuild`",
-                        Stop.LOG_ENDS_BEFORE,
-                    )
+                    raise _output_lost(tp, at, ends[tp])
             # The last position of a transaction is its marker's: where only that is left, there is nothing to read.
             unread = {tp: max(at, starts[tp]) for tp, at in wanted.items() if at + 1 < ends[tp]}
             found = await self._read(unread, ends) if unread else {}
@@ -160,6 +155,14 @@ class KafkaLog:
         return {(tp.topic[cut:], tp.partition): at for tp, at in positions.items()}
 
 
+def _output_lost(tp: TopicPartition, at: int, end: int) -> FatalError:
+    return FatalError(
+        f"{tp.topic}-{tp.partition}: the store knows what was published up to {at}, the log ends at {end}: it lost "
+        "records or is another; restore it, or make the state anew with `kizuna rebuild`",
+        Stop.LOG_ENDS_BEFORE,
+    )
+
+
 class KafkaWriter:
     """The only producer that may publish a shard's outbox: `transactional.id` is `<group>-<partition>`."""
 
@@ -168,6 +171,8 @@ class KafkaWriter:
         self._admin = admin
         self._group = f"{settings.group}.outbox"
         self._output = TopicPartition(settings.topic(TIER_CHANGES), partition)
+        #: Position there behind what this writer published last.
+        self._end = 0
         #: Partitions of the topics whose records go by key.
         self._counts: dict[str, int] = {}
         self._producer = AIOKafkaProducer(
@@ -198,7 +203,11 @@ class KafkaWriter:
         return Mark(held[self._output].offset, int(held[self._output].metadata or 0))
 
     async def publish(self, records: Iterable[OutRecord], upto: Mark) -> int | None:
-        """All records and the number of the last entry, in one transaction; see `streams.protocols.Writer`."""
+        """All records and the number of the last entry, in one transaction; see `streams.protocols.Writer`.
+
+        Raises FatalError where tier-changes was deleted and made anew since the last time: nobody else writes it, so it
+        only grows. The transaction is left to be aborted.
+        """
         producer = self._producer
         async with _answers():
             await producer.begin_transaction()
@@ -220,7 +229,9 @@ class KafkaWriter:
                 for future, count in batches:
                     metadata = await future
                     if target == self._output:
-                        last = metadata.offset + count
+                        if metadata.offset < self._end:
+                            raise _output_lost(target, self._end, metadata.offset)
+                        last = self._end = metadata.offset + count
             await producer.send_offsets_to_transaction(
                 {self._output: OffsetAndMetadata(upto.number, str(upto.reign))}, self._group
             )

@@ -280,13 +280,14 @@ def read_binding(held: Mapping[bytes, bytes]) -> Binding:
 
 def check_bound(held: Mapping[bytes, bytes], binding: Iterable[tuple[str, str]]) -> None:
     """Raises FatalError where a shard's hash was built for anything but `binding`: MovedOnError for the version."""
-    for field, here in binding:
+    wanted = dict(binding)
+    for field, here in wanted.items():
         # A store of an earlier build does not hold all of it.
         if field.encode() in held and (found := held[field.encode()].decode()) != here:
-            raise bound_elsewhere(field, found, here)
+            raise bound_elsewhere(field, found, here, wanted["bound:topics"])
 
 
-def bound_elsewhere(field: str, found: str, here: str) -> FatalError:
+def bound_elsewhere(field: str, found: str, here: str, topic_prefix: str = "") -> FatalError:
     """The error of a store that was built for something else."""
     what = dict(_BOUND.values())[field]
     if field == "bound:version":
@@ -295,7 +296,7 @@ def bound_elsewhere(field: str, found: str, here: str) -> FatalError:
             "of that version, or move the store with `kizuna program apply`"
         )
     if field == "bound:inputs":
-        return topics_remade("", found, here)
+        return topics_remade(topic_prefix, found, here)
     if field == "bound:partitions":
         return FatalError(
             f"the store was built for {what} {found!r}, this worker has {here!r}: make it anew for so many with "

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain, repeat
 
@@ -62,6 +62,7 @@ class Shards:
         self._progress = asyncio.Event()
         self._lost = asyncio.Event()
         self._given_up = False
+        self._failing: asyncio.Future[None] | None = None
         self._in_hand: dict[tuple[str, int], int] = {}
         #: Where the inputs stood when the worker closed: the group is told at the very end.
         self._left: Positions = {}
@@ -155,6 +156,21 @@ class Shards:
                 await self.fail(error)
             except ShardLostError as error:
                 log.debug("cannot look at the topics: %s", error)
+
+    async def are_same(self, read: Iterable[tuple[str, int]]) -> bool:
+        """Whether the inputs are still the same, asked now; where not, or where nobody answers, what was `read` must
+        not be used, and is read again."""
+        try:
+            await self._taking.check_inputs()
+        except FatalError as error:
+            await self.fail(error)
+            return False
+        except ShardLostError as error:
+            for _, partition in read:
+                if (shard := self._held.get(partition)) is not None:
+                    self.lose(shard, error)
+            return False
+        return True
 
     def _drop_all(self) -> None:
         """Let go of every shard. What is under way in a lane is refused by the store from the next owner on."""
@@ -282,8 +298,10 @@ class Shards:
         try:
             await work
         except Exception as error:
-            # Neither lost nor refused: a bug, or something to stop for. Nothing is swallowed.
-            await self.fail(error)
+            # Neither lost nor refused: a bug, or something to stop for. Nothing is swallowed. In a task of its own: a
+            # publisher's is cancelled as soon as its shard is given up.
+            self._failing = self._failing or asyncio.ensure_future(self.fail(error))
+            await asyncio.shield(self._failing)
 
     # -- publishing ------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ overridden here is semi-private, so faust-streaming and aiokafka are pinned to t
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -23,6 +24,11 @@ from streams.shards import Shards
 #: How long a broker may hold back an empty answer. While it does, a partition that has just been drained is not asked
 #: for (one request per broker), so this bounds the delay of a lively partition beside idle ones.
 _FETCH_WAIT_MS = 50
+#: How long nothing may be heard of a partition, seconds: in that time, unseen, its topic may be deleted, made anew and
+#: filled beyond the position that is read next. In less, a fetch comes between and fails.
+_SILENCE = 1.0
+#: How long to wait for something new before looking again whether anything was heard, seconds.
+_LOOK = 0.25
 #: Bytes of one partition in one answer: a batch.
 _BATCH_BYTES = 1024 * 1024
 
@@ -32,6 +38,15 @@ class ReaderThread(driver.AIOKafkaConsumerThread):
 
     #: The take-over whose positions are being read.
     epoch = 0
+    #: Whether the topics' ids must be asked for before anything is used: a partition was silent for long.
+    doubts = True
+    #: When they were asked for, epoch milliseconds.
+    asked = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: When a partition was heard of last, epoch milliseconds.
+        self._heard: dict[TopicPartition, int] = {}
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
@@ -84,6 +99,7 @@ class ReaderThread(driver.AIOKafkaConsumerThread):
             if assignment is None or fetcher._subscriptions.reassignment_in_progress:
                 await asyncio.sleep(0.01)
                 return self.epoch, {}
+            self._listen(assignment)
             states = {tp: assignment.state_value(tp) for tp in wanted}
             before = {tp: s.position for tp, s in states.items() if s is not None and s.has_valid_position}
             with fetcher._subscriptions.fetch_context():
@@ -96,11 +112,18 @@ class ReaderThread(driver.AIOKafkaConsumerThread):
             if moved or not waits:
                 break
             waiter = fetcher._create_fetch_waiter()
-            done, _ = await asyncio.wait([waiter], timeout=timeout)
+            done, _ = await asyncio.wait([waiter], timeout=min(timeout, _LOOK))
             if not done:
                 waiter.cancel()
                 break
         return self.epoch, moved
+
+    def _listen(self, assignment: Any) -> None:
+        for tp in assignment.tps:
+            heard = assignment.state_value(tp).timestamp
+            if heard is not None:
+                self.doubts |= heard - max(self._heard.get(tp, heard), self.asked) > _SILENCE * 1000
+                self._heard[tp] = heard
 
     async def prove(self, offsets: Mapping[TP, int]) -> None:
         """Commit offsets in the present generation; raises aiokafka's error where that is over."""
@@ -118,6 +141,8 @@ class ReaderThread(driver.AIOKafkaConsumerThread):
         for tp, offset in offsets.items():
             consumer.seek(TopicPartition(*tp), offset)
         self.epoch = epoch
+        # The take-over asked for the ids some time before this.
+        self.doubts = True
 
 
 class Consumer(driver.Consumer):
@@ -157,6 +182,10 @@ class Consumer(driver.Consumer):
                 self.shards.lose_position(*self._input(TP(*tp)))
             await asyncio.sleep(0.05)
             return
+        if arrived and self._thread.doubts:
+            self._thread.doubts, self._thread.asked = False, int(time.time() * 1000)
+            if not await self.shards.are_same(map(self._input, arrived)):
+                return
         for tp, (start, end, records) in arrived.items():
             topic, partition = self._input(tp)
             batch = Batch(topic, partition, start, end, records, epoch)
