@@ -39,6 +39,7 @@ _CALLS = {
     "load": 1,
     "due": 1,
 }
+_FENCED_CALLS = ("begin", "send", "number", "decide", "commit", "trim")
 _REDIS_CALLS = ("commit", "trim", "take_over", "load", "due", "peek", "now")
 #: Seconds after which a fault that waits for a certain call takes any.
 _PATIENCE = 3.0
@@ -91,9 +92,13 @@ def draw(rng: Random, span: float, partitions: int, kinds: dict[str, int]) -> li
 
 
 def _draw_one(rng: Random, at: float, partitions: int, kinds: dict[str, int]) -> Fault:
+    kind = rng.choices(list(kinds), list(kinds.values()))[0]
     call = rng.choices(list(_CALLS), list(_CALLS.values()))[0]
+    if kind == "suspend" and rng.random() < 0.6:
+        # In the midst of something that must be refused when it goes on.
+        call = rng.choice(_FENCED_CALLS)
     return Fault(
-        kind=rng.choices(list(kinds), list(kinds.values()))[0],
+        kind=kind,
         at=at,
         call=call,
         phase=rng.choice(("before", "after")),

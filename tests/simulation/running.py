@@ -14,7 +14,7 @@ from tests.simulation.schedule import Result, run
 #: Seeds that one process takes at a time.
 _PART = 20
 #: From so many schedules on each kind of fault must have hit something: one that hits nothing proves nothing.
-ENOUGH = 200
+ENOUGH = 1000
 #: What shows that a kind of fault was one.
 BITES = (
     "kills that hit",
