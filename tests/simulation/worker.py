@@ -52,6 +52,8 @@ class Worker:
         self._assigned: set[tuple[str, int]] = set()
         self._positions: dict[tuple[str, int], int] = {}
         self._epoch = 0
+        #: Whether the inputs' ids are to be asked for before anything that was read is used.
+        self._doubts = True
         self._flows = asyncio.Event()
         self._queues: dict[str, asyncio.Queue[Batch]] = {topic: asyncio.Queue(16) for topic in INPUTS}
         self._acknowledged: set[tuple[str, int]] = set()
@@ -182,6 +184,7 @@ class Worker:
             raise RefusedError("a partition is not assigned here any more")
         self._positions.update(positions)
         self._epoch = epoch
+        self._doubts = True
 
     async def _commit_offsets(self) -> None:
         while True:
@@ -210,7 +213,10 @@ class Worker:
                 await asyncio.sleep(0.02)
                 continue
             if not any(self._readable(key) for key in wanted):
+                before = self.world.loop.time()
                 await self.world.something(_FETCH_WAIT if len(wanted) == len(self._positions) else 0.02)
+                # The broker was silent for long.
+                self._doubts |= self.world.loop.time() - before > _FETCH_WAIT * 0.9
             try:
                 await self.link.call(KAFKA, "fetch", lambda: None)
             except UnavailableError:
@@ -218,6 +224,10 @@ class Worker:
                 continue
             # Positions are the consumer's own: no await between them and the records.
             epoch, arrived = self._fetch(wanted)
+            if arrived and self._doubts:
+                self._doubts = False
+                if not await self.shards.are_same(arrived):
+                    continue
             for (topic, partition), (start, end, records) in arrived.items():
                 if epoch != self.shards.epoch:
                     break
