@@ -138,7 +138,7 @@ async def test_holes_of_compaction_and_a_log_that_begins_late_alarm_nobody(space
     """A worker refuses an input that is compacted; one that was, once, has holes all the same."""
     compacts = {"segment_ms": 1_000, "min_cleanable_dirty_ratio": 0.0, "max_compaction_lag_ms": 1_000}
     set_configs(space, "purchases", cleanup_policy="compact", **compacts)
-    load = Load(space, stream(91, customers=2_000))
+    load = Load(space, stream(91, customers=400))
     load.send(4_000)
     await asyncio.sleep(1.5)
     load.send(2_000)  # in another segment: only what lies before the newest is compacted
@@ -159,7 +159,7 @@ async def test_holes_of_compaction_and_a_log_that_begins_late_alarm_nobody(space
     assert not space.all_is_read()
     evict(space)
     worker = launch(space).wait_ready()
-    load.send(2_000)
+    load.send(6_000)
     verdict = await verify(space)
     assert verdict.is_clean, verdict
     assert verdict.promised > 10, verdict

@@ -1,14 +1,18 @@
 """`kill -9` at every step of a worker's way: nothing is lost and nothing counts twice."""
 
+import asyncio
+import itertools
+import json
 import random
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.load import Load, stream
+from tests.faults.load import Load, Sent, stream
 from tests.faults.processes import evict, launch, metric, stepped
 from tests.faults.stepped import Step
 from tests.faults.verifier import verify
-from tests.space import Space, wait_until
+from tests.space import PROGRAM, Space, now_ms, purchase, wait_until
 
 
 async def die_and_recover(space: Space, deaths: list[tuple[Step, int]], seed: int) -> None:
@@ -69,3 +73,42 @@ async def test_killed_from_outside_and_left_in_the_group_its_shards_go_to_the_ot
     verdict = await verify(space)
     assert verdict.is_clean, verdict
     assert verdict.promised > 10, verdict
+
+
+def live(seed: int) -> Iterator[Sent]:
+    """Purchases of this very moment."""
+    random_ = random.Random(seed)
+    for number in itertools.count():
+        customer, amount = f"c{random_.randrange(300)}", f"{random_.randrange(6_000) / 100:.2f}"
+        event = purchase(customer, number, amount, now_ms())
+        yield Sent("purchases", customer.encode(), json.dumps(event).encode())
+
+
+@pytest.mark.long
+@pytest.mark.timeout(200)
+async def test_what_fell_due_by_the_wall_clock_while_nobody_worked_falls_at_its_instant_and_once(
+    new_space: Callable[..., Space],
+) -> None:
+    program = PROGRAM.format(window="15s", ledger="1h", silver="100.00")
+    program = program.replace("ledger =", 'allowed_lateness = "4s"\nledger =')
+    space = new_space(partitions=4, clock="wall", program=program)
+    first = stepped(space, Step.IN_TRANSACTION, 40, after=1)
+    first.worker.wait_ready()
+    load = Load(space, live(5), rate=100)
+    with load:
+        first.wait_bitten()
+        # Longer than the window less the lateness: much falls due, and much is unread.
+        await asyncio.sleep(8)
+        evict(space)
+        second = stepped(space, Step.BEFORE_COMMIT, 40, after=1).wait_bitten()
+        assert second.worker.process.returncode == -9
+    await asyncio.sleep(8)
+    assert not space.all_is_read()
+    evict(space)
+    launch(space).wait_ready()
+    verdict = await verify(space)
+    print(verdict)
+    assert verdict.is_clean, verdict
+    assert verdict.promised > 200, verdict
+    falls = [change for change in space.changes() if change["reason"] == "window_expiry"]
+    assert len(falls) > 50
