@@ -197,7 +197,7 @@ class _Maker:
         return self._bad(json.dumps(self._event(at, **{field: text})).encode(), "invalid_event")
 
     def unknown_currency(self, at: int) -> Fuzzed:
-        text = self._random.choice(["EUR", "XTS", "JPY"])
+        text = self._random.choice(["EUR", "XTS", "GBP"])
         return self._bad(json.dumps(self._event(at, currency=text)).encode(), "unsupported_currency")
 
     def deep(self, at: int) -> Fuzzed:
