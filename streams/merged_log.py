@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.kafka_log import _answers as answers
+from streams.kafka_log import answers
 from streams.protocols import INPUTS
 from streams.refold import Merged
 from streams.settings import Settings

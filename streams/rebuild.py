@@ -6,32 +6,24 @@ old store; fold the rest; switch. What was published is adopted and not publishe
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Self
 
 from redis.asyncio import Redis
 
-from schemas.dead_letter import DLQ_HEADERS, OFFSET_HEADER, PARTITION_HEADER, TIMESTAMP_HEADER, TOPIC_HEADER
+from schemas.dead_letter import OFFSET_HEADER, PARTITION_HEADER, TIMESTAMP_HEADER, TOPIC_HEADER
 from schemas.program import Program
 from streams.intake import Intake
 from streams.kafka_log import KafkaLog
-from streams.keys import ShardKeys
 from streams.merged_log import MergedLog, Positions
+from streams.old_store import OldStore
 from streams.placement import Placement
 from streams.preflight import binding
-from streams.protocols import INPUTS, Binding, FatalError, Mark, Published, ShardState, Stop
-from streams.redis_store import (
-    answers,
-    binding_fields,
-    bound_elsewhere,
-    connect,
-    read_binding,
-    shard_state,
-)
-from streams.refold import Before, Refold
+from streams.protocols import INPUTS, FatalError, Mark, Published, Stop
+from streams.redis_store import answers, binding_fields, connect
+from streams.refold import Before, Place, Refold
 from streams.settings import Settings
 from streams.staging import Staging, discard
 from streams.switch import Step, Switch
@@ -97,7 +89,7 @@ class _Work:
     telling: Telling
     refold: Refold
     staging: Staging
-    dead: set[Any]
+    dead: set[Place]
 
 
 class Rebuild:
@@ -110,16 +102,12 @@ class Rebuild:
         self._binding = binding(settings, program, cluster, partitions)
         self._redis: Redis = connect(settings.redis_url)
         self._switch = Switch(self._redis, settings)
+        self._old = OldStore(self._redis, settings)
         self._kafka = KafkaLog(settings, partitions)
         self._inputs = MergedLog(settings, partitions)
         self._tiers = TopicReader(settings, CUSTOMER_TIERS, partitions)
         self._changes = TopicReader(settings, TIER_CHANGES, partitions)
         self._letters = TopicReader(settings, DEAD_LETTERS, cluster.partitions[DEAD_LETTERS])
-        #: The store that is there, by shard.
-        self._before: dict[int, ShardState] = {}
-        self._bound: Binding | None = None
-        #: Up to where it has read, when it was asked last.
-        self._watermarks: Positions = {}
         self._positions = 0
         self.step: Step | None = None
         self._open = AsyncExitStack()
@@ -143,10 +131,21 @@ class Rebuild:
 
     async def _connect(self) -> None:
         self._open.push_async_callback(self._redis.aclose)
-        await self._check_redis()
+        with answers():
+            memory = await self._redis.info("memory")
+        if memory.get("maxmemory_policy") != "noeviction":
+            raise FatalError(
+                f"Redis at {self._settings.redis_shown()} evicts: set maxmemory-policy noeviction",
+                Stop.REDIS_EVICTS,
+            )
         self.step = await self._switch.step()
-        if self.step not in (Step.CLEARING, Step.RENAMING):
-            await self._look()
+        if not self._is_whole:
+            await self._old.look(await self._switch.shards(), self._binding)
+        if self._old.states and 0 < memory["maxmemory"] < 2 * memory["used_memory"]:
+            raise FatalError(
+                f"Redis uses {memory['used_memory']:,} of {memory['maxmemory']:,} bytes, and a second store is made "
+                "beside the first: workers at work would find no room; raise maxmemory for the time"
+            )
         for part in (self._kafka, self._inputs, self._tiers, self._changes, self._letters):
             self._open.push_async_callback(part.stop)
             await part.start()
@@ -155,58 +154,27 @@ class Rebuild:
         """Close the connections."""
         await self._open.aclose()
 
-    async def _check_redis(self) -> None:
-        with answers():
-            memory = await self._redis.info("memory")
-        if memory.get("maxmemory_policy") != "noeviction":
-            raise FatalError(
-                f"Redis at {self._settings.redis_shown()} evicts: set maxmemory-policy noeviction",
-                Stop.REDIS_EVICTS,
-            )
-
-    async def _look(self) -> None:
-        """Read the store that is there. Raises FatalError where it is not this one's, or must be left alone."""
-        for partition in sorted(await self._switch.shards()):
-            held = await self._held(partition)
-            if not held:
-                continue
-            state, bound = shard_state(held), read_binding(held)
-            self._before[partition], self._bound = state, bound
-            for name, value in binding_fields(self._binding):
-                # Another number of partitions, and topics that were made anew, are what a rebuild is for.
-                if name not in ("bound:partitions", "bound:inputs") and name.encode() in held:
-                    found = held[name.encode()].decode()
-                    if found != value:
-                        raise bound_elsewhere(name, found, value)
-            if state.is_moving:
-                raise FatalError(
-                    "a change of the program is under way: end it first, by `kizuna program apply`"
-                )
-            if state.held is not None:
-                raise FatalError(
-                    f"publishing of shard {partition} is paused: decide first, by `kizuna outbox release` or `drop`"
-                )
-
-    async def _held(self, partition: int) -> dict[bytes, bytes]:
-        with answers():
-            key = ShardKeys(self._settings.redis_prefix, partition).shard
-            return cast("dict[bytes, bytes]", await cast(Any, self._redis.hgetall(key)))
+    @property
+    def _is_whole(self) -> bool:
+        """Whether another run has made its store whole, and died in the midst of the switch."""
+        return self.step in (Step.CLEARING, Step.RENAMING)
 
     async def survey(self) -> Survey:
         """What is there, and what would be done; nothing is written."""
         starts, ends = await self._inputs.starts(), await self._inputs.ends()
-        self._positions = sum(ends[key] - starts[key] for key in ends)
+        self._positions = sum(ends.values())
+        bound = self._old.bound
         return Survey(
             self._partitions,
-            self._positions,
-            await self._count_members(),
-            None if self._bound is None else self._bound.partitions,
-            sum(state.customers for state in self._before.values()),
+            sum(ends[key] - starts[key] for key in ends),
+            await self._members(),
+            None if bound is None else bound.partitions,
+            self._old.customers,
             self.step,
             {key: at for key, at in starts.items() if at > 0},
         )
 
-    async def _count_members(self) -> int:
+    async def _members(self) -> int:
         def ask() -> int:
             with administration(self._settings) as admin:
                 return members(admin, self._settings.group)
@@ -221,7 +189,7 @@ class Rebuild:
         Raises FatalError where records are gone, or where what was published does not fit the log or the program.
         """
         result = Result(resumed=True)
-        if self.step not in (Step.CLEARING, Step.RENAMING):
+        if not self._is_whole:
             if (await self.survey()).gone and not accept_missing:
                 raise FatalError("the log does not reach back to its beginning", Stop.RECORDS_GONE)
             if self.step is Step.FENCED:
@@ -236,7 +204,8 @@ class Rebuild:
 
     async def _make(self, accept_missing: bool, progress: Progress) -> Result:
         """Make the new store whole, with the old one fenced at the end."""
-        fenced = not self._before
+        # A protection is told of by nobody but the old store: it is read while that stands still.
+        fenced = not self._old.states or self._old.may_protect
         if fenced:
             await self._switch.fence(self._partitions)
         try:
@@ -255,8 +224,9 @@ class Rebuild:
     async def _give_up(self) -> None:
         """What was there is as it was: workers may go on."""
         try:
-            await discard(self._redis, self._settings)
-            await self._switch.lift()
+            if await self._switch.step() in (None, Step.FENCED):
+                await discard(self._redis, self._settings)
+                await self._switch.lift()
         except Exception as error:
             log.warning("what this rebuild has left is cleared by the next one: %s", error)
 
@@ -266,33 +236,32 @@ class Rebuild:
         if not fenced:
             # Twice, for what came meanwhile: the less is left to do under the fence.
             for _ in range(2):
-                cut = await self._cut()
-                await self._published()
+                cut = await self._old.read_up_to(await self._inputs.ends())
+                await self._old.published(_PUBLISHED_WITHIN, self._members)
                 await self._news(work)
                 await self._fold(work, cut, progress)
             await self._switch.fence(self._partitions)
         marks = await self._settle()
-        await self._cut()
-        await self._news(work)
+        # From here on nothing of ours is appended anywhere.
         ends = await self._inputs.ends()
+        await self._old.read_up_to(ends)
+        await self._news(work)
+        if self._old.may_protect:
+            await self._protect(work)
         await self._fold(work, ends, progress)
         await self._check_told(work, accept_missing)
-        left = work.refold.leftovers()
-        await work.staging.note(
-            work.refold.settle(await work.staging.load({read.event.customer_id for read in left}))
-        )
+        left = {read.event.customer_id for read in work.refold.leftovers()}
+        await work.staging.note(work.refold.settle(await work.staging.load(left)))
         return await self._finish(work, ends, marks)
 
     async def _begin(self) -> _Work:
-        telling, dead = Telling(), set[Any]()
+        telling, dead = Telling(), set[Place]()
         intake = Intake(self._settings, self._program, Placement(self._partitions))
         before = None
-        if self._bound is not None:
-            rebuilt = max(state.rebuilt for state in self._before.values())
-            before = Before(self._bound.partitions, rebuilt, self._watermarks)
-        for reader in (self._tiers, self._letters):
+        if self._old.bound is not None:
+            before = Before(self._old.bound.partitions, self._old.rebuilt, self._old.watermarks)
+        for reader in (self._tiers, self._letters, self._inputs):
             await reader.rewind()
-        await self._inputs.rewind()
         whole = self._letters.is_whole
         refold = Refold(self._program, intake, self._partitions, telling, dead, whole, before)
         return _Work(telling, refold, Staging(self._redis, self._settings, refold), dead)
@@ -309,47 +278,21 @@ class Rebuild:
                 continue
             if work.telling.tell(told, work.refold.cursor):
                 await work.staging.withdraw(told.event.customer_id)
-        cut = len(self._settings.topic_prefix)
         async for record in self._letters.news():
-            held = {name: value for name, value in record.headers if name in DLQ_HEADERS}
-            try:
-                topic = (held[TOPIC_HEADER] or b"").decode()[cut:]
-                numbers = [
-                    int(held[name] or b"") for name in (PARTITION_HEADER, OFFSET_HEADER, TIMESTAMP_HEADER)
-                ]
-            except (KeyError, ValueError):
-                continue
-            place = (topic, *numbers)
-            if place not in work.dead:
+            place = self._place(dict(record.headers))
+            if place is not None and place not in work.dead:
                 work.dead.add(place)
-                await work.staging.withdraw(cast(Any, place))
+                await work.staging.withdraw(place)
 
-    async def _cut(self) -> Positions:
-        """Where the old store stands now, as far as the log goes; the start where it has no shard."""
-        ends = await self._inputs.ends()
-        cut = dict.fromkeys(ends, 0)
-        for partition in self._before:
-            state = shard_state(await self._held(partition))
-            cut |= {
-                (topic, partition): min(at, ends.get((topic, partition), 0))
-                for topic, at in state.offsets.items()
-            }
-        self._watermarks.update(cut)
-        return cut
-
-    async def _published(self) -> None:
-        """Give live workers a little time to publish what they have decided by now: then it is known."""
-        wanted: dict[int, int] = {p: shard_state(await self._held(p)).outbox_last for p in self._before}
-        give_up_at = time.monotonic() + _PUBLISHED_WITHIN
-        while wanted and time.monotonic() < give_up_at and await self._count_members():
-            for partition, last in list(wanted.items()):
-                key = ShardKeys(self._settings.redis_prefix, partition).outbox
-                with answers():
-                    waiting = await cast(Any, self._redis.llen(key))
-                if shard_state(await self._held(partition)).outbox_last - waiting >= last:
-                    del wanted[partition]
-            if wanted:
-                await asyncio.sleep(0.2)
+    def _place(self, headers: Mapping[str, bytes | None]) -> Place | None:
+        """Where the record of a dead letter stood; None where that is not told."""
+        try:
+            topic = (headers[TOPIC_HEADER] or b"").decode().removeprefix(self._settings.topic_prefix)
+            numbers = (PARTITION_HEADER, OFFSET_HEADER, TIMESTAMP_HEADER)
+            partition, offset, timestamp = (int(headers[name] or b"") for name in numbers)
+        except (KeyError, ValueError):
+            return None
+        return topic, partition, offset, timestamp
 
     async def _settle(self) -> list[Mark]:
         """Fence every writer there may be; up to where each shard's outbox is published."""
@@ -362,17 +305,26 @@ class Rebuild:
                 await writer.close()
         return marks
 
-    def _reign(self, partition: int) -> int:
-        return self._before[partition].reign if partition in self._before else 0
+    async def _protect(self, work: _Work) -> None:
+        """Customers whom a protection holds are taken over from the old store: it says more than their record."""
+        async for partition, rules, customer in self._old.protected(self._program):
+            offsets = {topic: self._old.watermarks[topic, partition] for topic in INPUTS}
+            work.telling.amend(
+                customer.customer_id,
+                customer.tier_seq,
+                partition,
+                offsets,
+                rules.beneath(customer),
+                self._old.rebuilt,
+            )
 
-    async def _fold(self, work: _Work, upto: Mapping[tuple[str, int], int], progress: Progress) -> None:
+    async def _fold(self, work: _Work, upto: Positions, progress: Progress) -> None:
         refold, staging = work.refold, work.staging
         async for chunk in self._inputs.chunks(upto):
             ready = refold.ready()
             events = refold.read(chunk.records)
             customers = await staging.load({*ready, *(read.event.customer_id for read in events)})
-            folded = refold.fold(ready, events, customers, chunk.cursor, chunk.merged_to)
-            await staging.note(folded)
+            await staging.note(refold.fold(ready, events, customers, chunk.cursor, chunk.merged_to))
             progress("reading", sum(chunk.cursor.values()), self._positions)
         # What was reached with the last chunk.
         ready = refold.ready()
@@ -381,6 +333,7 @@ class Rebuild:
 
     async def _check_told(self, work: _Work, accept_missing: bool) -> None:
         """Raises FatalError where a change was decided from more than the log holds, unless that is accepted."""
+        refold = work.refold
         for customer_id, told in work.telling.pending():
             if not accept_missing:
                 raise FatalError(
@@ -390,43 +343,42 @@ class Rebuild:
                     Stop.PUBLISHED_UNREAD,
                 )
             customers = await work.staging.load([customer_id])
-            refold = work.refold
             await work.staging.note(
                 refold.fold([customer_id], (), customers, refold.cursor, refold.merged_to)
             )
 
     async def _finish(self, work: _Work, ends: Positions, marks: list[Mark]) -> Result:
+        """Write the shards' own hashes: then the new store is whole."""
         refold, staging = work.refold, work.staging
         outputs = await self._changes.ends()
         result = Result(
-            False,
-            sum(staging.customers),
-            refold.counted,
-            refold.duplicates,
-            refold.adopted,
-            sum(staging.entries),
+            resumed=False,
+            customers=sum(staging.customers),
+            counted=refold.counted,
+            duplicates=refold.duplicates,
+            adopted=refold.adopted,
+            unpublished=sum(staging.entries),
         )
         shards: list[dict[str, str | int]] = []
-        for partition in range(self._partitions):
+        for partition, mark in enumerate(marks):
             fields: dict[str, str | int] = {
                 **dict(binding_fields(self._binding)),
                 "version": 0,
                 "owner": "",
                 # In a reign that is known, so that the numbers of the outbox count.
-                "reign": 1 + max(marks[partition].reign, self._reign(partition)),
-                "outbox_last": marks[partition].number + staging.entries[partition],
+                "reign": 1 + max(mark.reign, self._old.reign(partition)),
+                "outbox_last": mark.number + staging.entries[partition],
                 "output": outputs[partition],
                 "customers": staging.customers[partition],
                 "rebuilt": refold.rebuilt,
                 "program:text": self._program.text,
+                **{f"offset:{topic}": ends[topic, partition] for topic in INPUTS},
+                **{f"newest:{topic}": at for topic, at in refold.newest[partition].items()},
+                **{f"appended:{topic}": at for topic, at in refold.appended[partition].items()},
             }
-            for topic in INPUTS:
-                fields[f"offset:{topic}"] = ends[topic, partition]
-            fields |= {f"newest:{t}": at for t, at in refold.newest[partition].items()}
-            fields |= {f"appended:{t}": at for t, at in refold.appended[partition].items()}
             limit = self._settings.falls_limit
             if limit and staging.falls[partition] > limit * staging.customers[partition]:
-                fields["held"] = marks[partition].number
+                fields["held"] = mark.number
                 result.paused.append(partition)
             shards.append(fields)
         await staging.finish(shards)

@@ -103,6 +103,26 @@ class Telling:
         self._wait(customer_id, told, {}, 0)
         return True
 
+    def amend(
+        self,
+        customer_id: str,
+        tier_seq: int,
+        partition: int,
+        watermarks: dict[str, int],
+        beneath: Beneath | None,
+        rebuilt: int,
+    ) -> None:
+        """What a store says beneath the newest record of a customer, and up to where it has read.
+
+        Nothing where there is no such record, or another one is the newest; before anything is folded.
+        """
+        told = self._told.get(customer_id)
+        if told is None or told.event.tier_seq != tier_seq:
+            return
+        told = Told(partition, watermarks, told.event, beneath, rebuilt, told.kept)
+        self._told[customer_id] = told
+        self._wait(customer_id, told, {}, 0)
+
     def adopted(self, customer_id: str) -> None:
         """The record is adopted."""
         del self._told[customer_id]

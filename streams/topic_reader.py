@@ -5,7 +5,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.kafka_log import _answers as answers
+from streams.kafka_log import answers
 from streams.settings import Settings
 
 _FETCH_WAIT_MS = 50

@@ -15,7 +15,7 @@ from kafka import TopicPartition
 from cli.demo.check import compare_changes, compare_states, compute, read_published, read_states
 from cli.demo.data import Event
 from streams.topics import administration
-from tests.e2e.space import DAY, KIZUNA, TOPICS, Space, purchase, refund, touchpoint, wait_until
+from tests.space import DAY, KIZUNA, TOPICS, Space, purchase, refund, touchpoint, wait_until
 
 START = 1_500_000_000_000
 EVENTS = 16_000

@@ -5,6 +5,7 @@ Workers here do what `streams.shard` does to a batch, without Kafka and Redis. W
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -213,120 +214,35 @@ class World:
         meanwhile: Callable[[], None] = lambda: None,
         flushed: bool = True,
     ) -> None:
-        """As `streams.rebuild` does it: `lost`, where there is no store any more."""
+        """As `streams.rebuild` does it: `lost`, where there is no store any more; `flushed`, where workers publish
+        what they had decided before it begins to fold."""
         fenced = lost
         self.written = partitions
         while True:
+            attempt = Attempt(self, partitions, chunk, lost)
             try:
-                refold, customers, staged = self._staged(partitions, chunk, lost, fenced, meanwhile, flushed)
+                if not fenced:
+                    attempt.beside(flushed, meanwhile)
+                attempt.end()
                 break
             except OvertakenError:
                 assert not fenced, "nobody publishes while all are fenced"
                 self.overtaken += 1
                 fenced = True
-        self.partitions = partitions
+        self.partitions, self.rebuilt = partitions, attempt.refold.rebuilt
         self.shards = {p: Worked() for p in range(partitions)}
-        self.rebuilt = refold.rebuilt
         for p, shard in self.shards.items():
             shard.offsets = {topic: len(self.logs[topic, p]) for topic in INPUTS}
-            shard.newest = refold.newest[p]
-        for customer_id, customer in customers.items():
-            self.shards[home(customer_id.encode(), partitions)].customers[customer_id] = customer
-        for part in staged:
+            shard.newest = attempt.refold.newest[p]
+        for customer_id, customer in attempt.customers.items():
+            if not customer.is_blank:
+                self.shards[home(customer_id.encode(), partitions)].customers[customer_id] = customer
+        for part in attempt.staged:
             by_shard: dict[int, list[Entry]] = {}
             for decided in part:
                 by_shard.setdefault(decided.shard, []).append(decided.entry)
             for p, entries in by_shard.items():
                 self.shards[p].outbox.append(entries)
-
-    def _staged(
-        self,
-        partitions: int,
-        chunk: int,
-        lost: bool,
-        fenced: bool,
-        meanwhile: Callable[[], None],
-        flushed: bool,
-    ) -> tuple[Refold, dict[str, Customer], list[list[Decided]]]:
-        telling, dead = Telling(), set[Any]()
-        read_up_to: dict[Key, int] = {}
-        before = None if lost else Before(self.partitions, self.rebuilt, read_up_to)
-        refold = Refold(self.program, StubIntake(), partitions, telling, dead, True, before)  # type: ignore[arg-type]
-        customers: dict[str, Customer] = {}
-        staged: list[list[Decided]] = []
-        seen = [0, 0]
-
-        def withdraw(of: Any) -> None:
-            staged[:] = [[d for d in part if d.of != of] for part in staged]
-
-        def news() -> None:
-            for partition, record in self.output[seen[0] :]:
-                told = read_told(partition, record)
-                if telling.tell(told, refold.cursor):
-                    withdraw(told.event.customer_id)
-            for raw in self.dead[seen[1] :]:
-                place = eval(raw)
-                if place not in dead:
-                    dead.add(place)
-                    withdraw(place)
-            seen[:] = len(self.output), len(self.dead)
-
-        def fold(ready: Any, events: Any, cursor: Any, merged_to: float) -> None:
-            wanted = {*ready, *(read.event.customer_id for read in events)}
-            for customer_id in wanted:
-                customers.setdefault(customer_id, self.rules.new_customer(customer_id))
-            staged.append(refold.fold(ready, events, customers, cursor, merged_to).entries)
-
-        def upto(cut: dict[Key, int]) -> None:
-            records = sorted(
-                (
-                    (record.timestamp, INPUTS.index(topic), partition, record.offset, topic, record)
-                    for (topic, partition), end in cut.items()
-                    for record in self.logs[topic, partition][refold.cursor.get((topic, partition), 0) : end]
-                ),
-                key=lambda found: found[:4],
-            )
-            cursor = dict.fromkeys(cut, 0) | refold.cursor
-            for start in range(0, len(records), chunk):
-                part = records[start : start + chunk]
-                for _, _, partition, offset, topic, _ in part:
-                    cursor[topic, partition] = offset + 1
-                ready = refold.ready()
-                events = refold.read([Merged(t, p, r) for _, _, p, _, t, r in part])
-                fold(ready, events, cursor, part[-1][0])
-            fold((), (), dict(cut), float("inf"))
-            fold(refold.ready(), (), dict(cut), float("inf"))
-
-        def ends() -> dict[Key, int]:
-            return {(t, p): len(self.logs[t, p]) for t in INPUTS for p in range(partitions)}
-
-        def cut() -> dict[Key, int]:
-            read_up_to.update(
-                {(t, p): at for p, shard in self.shards.items() for t, at in shard.offsets.items()}
-            )
-            return dict.fromkeys(ends(), 0) | read_up_to
-
-        if not fenced:
-            for _ in range(2):
-                here = cut()
-                if flushed:
-                    for p in self.shards:
-                        self.publish(p)
-                news()
-                upto(here)
-                meanwhile()
-        if not lost:
-            cut()
-        news()
-        upto(ends())
-        assert len(telling) == 0, "all that was told is adopted"
-        for read in refold.leftovers():
-            customers.setdefault(read.event.customer_id, self.rules.new_customer(read.event.customer_id))
-        staged.append(refold.settle(customers).entries)
-        blank = [customer_id for customer_id, customer in customers.items() if customer.is_blank]
-        for customer_id in blank:
-            del customers[customer_id]
-        return refold, customers, staged
 
     # -- what must hold --------------------------------------------------------------------------------------------
 
@@ -368,3 +284,99 @@ class World:
             )
             for customer_id, customer in self.customers().items()
         }
+
+
+class Attempt:
+    """One attempt at a rebuild, its store in memory."""
+
+    def __init__(self, world: World, partitions: int, chunk: int, lost: bool) -> None:
+        self.world, self.partitions, self.chunk, self.lost = world, partitions, chunk, lost
+        self.telling, self.dead = Telling(), set[Any]()
+        self.read_up_to: dict[Key, int] = {}
+        before = None if lost else Before(world.partitions, world.rebuilt, self.read_up_to)
+        intake: Any = StubIntake()
+        self.refold = Refold(world.program, intake, partitions, self.telling, self.dead, True, before)
+        self.customers: dict[str, Customer] = {}
+        self.staged: list[list[Decided]] = []
+        self.seen = [0, 0]
+
+    def ends(self) -> dict[Key, int]:
+        return {(t, p): len(self.world.logs[t, p]) for t in INPUTS for p in range(self.partitions)}
+
+    def cut(self) -> dict[Key, int]:
+        """Where the old store stands."""
+        for p, shard in self.world.shards.items():
+            self.read_up_to.update({(topic, p): at for topic, at in shard.offsets.items()})
+        return dict.fromkeys(self.ends(), 0) | self.read_up_to
+
+    def news(self) -> None:
+        """What was published since."""
+        world, seen = self.world, self.seen
+        for partition, record in world.output[seen[0] :]:
+            told = read_told(partition, record)
+            if self.telling.tell(told, self.refold.cursor):
+                self._withdraw(told.event.customer_id)
+        for raw in world.dead[seen[1] :]:
+            place = literal_eval(raw.decode())
+            if place not in self.dead:
+                self.dead.add(place)
+                self._withdraw(place)
+        seen[:] = len(world.output), len(world.dead)
+
+    def _withdraw(self, of: Any) -> None:
+        self.staged = [[decided for decided in part if decided.of != of] for part in self.staged]
+
+    def fold(self, upto: dict[Key, int]) -> None:
+        """The log up to there, in chunks."""
+        refold = self.refold
+        cursor = dict.fromkeys(upto, 0) | refold.cursor
+        found = [
+            (
+                record.timestamp,
+                INPUTS.index(topic),
+                partition,
+                record.offset,
+                Merged(topic, partition, record),
+            )
+            for (topic, partition), end in upto.items()
+            for record in self.world.logs[topic, partition][cursor[topic, partition] : end]
+        ]
+        found.sort(key=lambda one: one[:4])
+        for start in range(0, len(found), self.chunk):
+            part = found[start : start + self.chunk]
+            for _, _, partition, offset, merged in part:
+                cursor[merged.topic, partition] = offset + 1
+            self._step([merged for *_, merged in part], cursor, part[-1][0])
+        self._step([], upto, float("inf"))
+        self._step([], upto, float("inf"))
+
+    def _step(self, records: list[Merged], cursor: dict[Key, int], merged_to: float) -> None:
+        ready = self.refold.ready()
+        events = self.refold.read(records)
+        self._know({*ready, *(read.event.customer_id for read in events)})
+        self.staged.append(self.refold.fold(ready, events, self.customers, cursor, merged_to).entries)
+
+    def _know(self, ids: set[str]) -> None:
+        for customer_id in ids:
+            self.customers.setdefault(customer_id, self.refold.rules.new_customer(customer_id))
+
+    def beside(self, flushed: bool, meanwhile: Callable[[], None]) -> None:
+        """As far as the old store is, twice, as it goes on."""
+        for _ in range(2):
+            cut = self.cut()
+            if flushed:
+                for p in self.world.shards:
+                    self.world.publish(p)
+            self.news()
+            self.fold(cut)
+            meanwhile()
+
+    def end(self) -> None:
+        """Under the fence: all the rest."""
+        if not self.lost:
+            self.cut()
+        self.news()
+        self.fold(self.ends())
+        assert len(self.telling) == 0, "all that was told is adopted"
+        self._know({read.event.customer_id for read in self.refold.leftovers()})
+        self.staged.append(self.refold.settle(self.customers).entries)
