@@ -309,14 +309,8 @@ class Rebuild:
         """Customers whom a protection holds are taken over from the old store: it says more than their record."""
         async for partition, rules, customer in self._old.protected(self._program):
             offsets = {topic: self._old.watermarks[topic, partition] for topic in INPUTS}
-            work.telling.amend(
-                customer.customer_id,
-                customer.tier_seq,
-                partition,
-                offsets,
-                rules.beneath(customer),
-                self._old.rebuilt,
-            )
+            beneath = rules.beneath(customer)
+            work.telling.amend(customer, beneath, partition, offsets, self._old.rebuilt)
 
     async def _fold(self, work: _Work, upto: Positions, progress: Progress) -> None:
         refold, staging = work.refold, work.staging

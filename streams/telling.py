@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 
+from loyalty.customer import Customer
 from loyalty.views import Beneath
 from schemas.tier_change import Rfm, TierEvent
+from schemas.times import format_ms
 from streams.healing import told_of
 from streams.protocols import Published
 
@@ -105,21 +107,22 @@ class Telling:
 
     def amend(
         self,
-        customer_id: str,
-        tier_seq: int,
-        partition: int,
-        watermarks: dict[str, int],
+        customer: Customer,
         beneath: Beneath | None,
+        partition: int,
+        read_up_to: dict[str, int],
         rebuilt: int,
     ) -> None:
-        """What a store says beneath the newest record of a customer, and up to where it has read.
+        """A store knows more of a customer than the newest record: what is beneath, having read its partition so far.
 
-        Nothing where there is no such record, or another one is the newest; before anything is folded.
+        Nothing where there is no record, or another one is the newest. Before anything is folded.
         """
+        customer_id = customer.customer_id
         told = self._told.get(customer_id)
-        if told is None or told.event.tier_seq != tier_seq:
+        if told is None or told.event.tier_seq != customer.tier_seq or customer.time is None:
             return
-        told = Told(partition, watermarks, told.event, beneath, rebuilt, told.kept)
+        event = msgspec.structs.replace(told.event, effective_at=format_ms(customer.time))
+        told = Told(partition, read_up_to, event, beneath, rebuilt)
         self._told[customer_id] = told
         self._wait(customer_id, told, {}, 0)
 

@@ -333,8 +333,11 @@ class Space:
             self.topic(topic), value=value, key=key, partition=partition, headers=list(headers)
         )
 
-    def forget_producer(self) -> None:
-        """The next one knows of new partitions; one that is there learns of them within minutes."""
+    def grown(self, partitions: int) -> None:
+        """The topics have more partitions now: clients that are there would learn of them within minutes."""
+        self.partitions = partitions
+        self._probe.close()
+        self._probe = KafkaConsumer(bootstrap_servers=self.stack.brokers, enable_auto_commit=False)
         if self._producer is not None:
             self._producer.close()
             self._producer = None

@@ -74,7 +74,7 @@ async def test_the_new_store_takes_the_place_of_the_old_one(redis: Redis, dump: 
     await is_new(redis, dump)
 
 
-@pytest.mark.parametrize("broken_off", range(1, 12))
+@pytest.mark.parametrize("broken_off", range(1, 16))
 async def test_a_switch_that_was_broken_off_anywhere_goes_on_where_it_was(
     redis: Redis, dump: Any, broken_off: int
 ) -> None:
