@@ -69,6 +69,11 @@ def _agree(found: "Survey", yes: bool, accept_missing: bool) -> None:
             f"the log does not reach back to its beginning ({topic}-{partition} begins at {at}): lifetime counts, and "
             "what else comes of the records before, cannot be made anew; --accept-missing goes on without them"
         )
+    if found.remade and not accept_missing:
+        raise click.ClickException(
+            f"{', '.join(found.remade)} was deleted and made anew: what stood in it before cannot be counted anew; "
+            "--accept-missing goes on without it"
+        )
     if yes:
         return
     if not sys.stdin.isatty():
@@ -84,6 +89,7 @@ def _line(found: "Survey", result: "Result | None") -> dict[str, Any]:
         "positions": found.positions,
         "members": found.members,
         "gone": {f"{topic}-{partition}": at for (topic, partition), at in found.gone.items()},
+        "remade": found.remade,
         "interrupted": found.step,
         "done": result is not None,
         **({} if result is None else _numbers(result)),
@@ -106,15 +112,15 @@ def _numbers(result: "Result") -> dict[str, Any]:
 
 def _show(found: "Survey") -> None:
     click.echo(f"log: {found.positions:,} positions in {found.partitions} partitions of each input")
+    if found.step is not None:
+        click.secho(f"a rebuild was broken off: it was {found.step}", fg="yellow")
     if found.partitions_before is None:
-        click.echo("store: there is none")
+        click.echo("store: there is none" if found.step is None else "store: the new one, in part")
     else:
         click.echo(
             f"store: {counted(found.customers_before, 'customer')} in {found.partitions_before} partitions"
         )
     click.echo(f"group: {counted(found.members, 'member')}")
-    if found.step is not None:
-        click.secho(f"a rebuild was broken off: its store is {found.step}", fg="yellow")
     for (topic, partition), at in found.gone.items():
         click.secho(f"{topic}-{partition} begins at {at:,}: records before are gone", fg="yellow")
 

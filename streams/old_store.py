@@ -12,7 +12,7 @@ from loyalty.packing import Packing
 from loyalty.rules import Rules
 from schemas.program import Program
 from streams.keys import ShardKeys
-from streams.protocols import Binding, FatalError, ShardState
+from streams.protocols import INPUTS, Binding, FatalError, ShardState
 from streams.redis_store import (
     RedisStore,
     all_customers,
@@ -43,6 +43,8 @@ class OldStore:
         self.states: dict[int, ShardState] = {}
         #: What it was built for; None where there is none.
         self.bound: Binding | None = None
+        #: Inputs that were made anew since it read them.
+        self.remade: list[str] = []
         #: Up to where it had read, when that was asked last.
         self.watermarks: Positions = {}
 
@@ -58,6 +60,9 @@ class OldStore:
             for name, value in binding_fields(wanted):
                 if name not in _MAY_DIFFER and (found := held.get(name.encode(), b"").decode()) != value:
                     raise bound_elsewhere(name, found, value)
+            if bound.inputs and wanted.inputs:
+                pairs = zip(INPUTS, bound.inputs.split(" "), wanted.inputs.split(" "), strict=True)
+                self.remade = [topic for topic, old, new in pairs if old != new]
             if state.is_moving:
                 raise FatalError(
                     "a change of the program is under way: end it first, by `kizuna program apply`"
@@ -91,7 +96,7 @@ class OldStore:
         cut = dict.fromkeys(ends, 0)
         for partition in self.states:
             for topic, at in shard_state(await self._held(partition)).offsets.items():
-                if (topic, partition) in cut:
+                if (topic, partition) in cut and topic not in self.remade:
                     cut[topic, partition] = min(at, ends[topic, partition])
         self.watermarks.update(cut)
         return cut

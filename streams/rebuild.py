@@ -65,6 +65,13 @@ class Survey:
     step: Step | None = None
     #: Where the log does not reach back to its beginning: the first position, by input and partition.
     gone: dict[tuple[str, int], int] = field(default_factory=dict)
+    #: Inputs that were made anew since the store read them.
+    remade: list[str] = field(default_factory=list)
+
+    @property
+    def is_all_there(self) -> bool:
+        """Whether the log holds all that was ever counted, as far as anybody can tell."""
+        return not self.gone and not self.remade
 
 
 @dataclass(slots=True)
@@ -172,6 +179,7 @@ class Rebuild:
             self._old.customers,
             self.step,
             {key: at for key, at in starts.items() if at > 0},
+            self._old.remade,
         )
 
     async def _members(self) -> int:
@@ -190,8 +198,8 @@ class Rebuild:
         """
         result = Result(resumed=True)
         if not self._is_whole:
-            if (await self.survey()).gone and not accept_missing:
-                raise FatalError("the log does not reach back to its beginning", Stop.RECORDS_GONE)
+            if not accept_missing and not (await self.survey()).is_all_there:
+                raise FatalError("the log does not hold all that was counted", Stop.RECORDS_GONE)
             if self.step is Step.FENCED:
                 # It died while its own store was not whole: the old one is as it was.
                 await self._switch.lift()
@@ -276,6 +284,8 @@ class Rebuild:
             except ValueError as error:
                 log.warning("a record of the output is none of ours: %s", error)
                 continue
+            # Of a topic that was made anew nothing was known.
+            told.watermarks |= dict.fromkeys(self._old.remade, 0)
             if work.telling.tell(told, work.refold.cursor):
                 await work.staging.withdraw(told.event.customer_id)
         async for record in self._letters.news():

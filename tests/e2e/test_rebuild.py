@@ -523,6 +523,35 @@ def test_a_log_that_does_not_reach_back_is_told_and_may_be_accepted(new_space: C
     assert (space.readable("900")["lifetime_orders"], told["lifetime_orders"]) == ("1", "4")
 
 
+def test_an_input_that_was_made_anew_is_read_from_where_it_begins_and_what_was_told_stays(
+    new_space: Callable[..., Space],
+) -> None:
+    space = new_space(partitions=1, **SHARED)
+    space.publish([purchase("900", n, "60.00", START + n) for n in range(4)])
+    worker = space.worker(KIZUNA_LINGER=0)
+    space.wait_read()
+    worker.stop()
+    with administration(space.settings) as admin:
+        admin.delete_topics([space.topic("purchases")])
+        wait_until(lambda: space.topic("purchases") not in admin.list_topics(), 30, "the topic is gone")
+    space.create_topics()
+    space.grown(1)
+    space.publish([purchase("900", 10, "310.00", START + DAY), purchase("901", 11, "1.00", START + DAY)])
+    send_broken(space, 1)
+    assert "kizuna rebuild" in space.refusal(KIZUNA_LINGER=0)
+    refused = space.kizuna("rebuild", "--yes")
+    assert refused.returncode == 1
+    assert "purchases was deleted and made anew" in refused.stderr.decode()
+    told = rebuild(space, "--accept-missing")
+    assert (told["counted"], told["adopted"], told["remade"]) == (2, 1, ["purchases"])
+    # It is silver by what was told, and what came since is read after that.
+    assert (space.readable("900")["tier"], space.readable("900")["tier_seq"]) == ("silver", "1")
+    space.worker()
+    space.wait_read()
+    assert len(space.read("dead-letters")) == 1
+    assert [body["tier_seq"] for body in space.changes("900")] == [1]
+
+
 def test_a_store_that_must_be_left_alone_is_left_alone(new_space: Callable[..., Space]) -> None:
     space = new_space(partitions=1, **SHARED)
     space.publish([purchase("900", 1, "60.00", START)])
