@@ -152,7 +152,7 @@ class Refold:
                     )
             except RejectedError as rejected:
                 if not self._is_published(topic, partition, record):
-                    self._bury(partition, topic, partition, record, rejected)
+                    self._bury(topic, partition, record, rejected)
             else:
                 found.append(read)
         return found
@@ -271,12 +271,13 @@ class Refold:
 
     def _too_late(self, read: Read) -> None:
         detail = "occurred_at: expected a time within the program's ledger before the newest of its partition"
-        self._bury(read.home, read.topic, read.partition, read.record, RejectedError(Reason.TOO_LATE, detail))
+        self._bury(read.topic, read.partition, read.record, RejectedError(Reason.TOO_LATE, detail))
 
-    def _bury(self, shard: int, topic: str, partition: int, record: Record, why: RejectedError) -> None:
+    def _bury(self, topic: str, partition: int, record: Record, why: RejectedError) -> None:
         letter = self._intake.dead_letter(topic, partition, record, why.reason, why.detail)
         of = topic, partition, record.offset, record.timestamp
-        self._now.entries.append(Decided(shard, of, letter))
+        # In the outbox of the record's own shard: what is published there later says that this is, too.
+        self._now.entries.append(Decided(partition, of, letter))
 
     def _count(self, read: Read, customers: Mapping[str, Customer]) -> None:
         """Apply an event; its changes are told unless they were before."""
