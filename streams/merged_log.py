@@ -88,24 +88,28 @@ class MergedLog:
         heads: list[tuple[int, tuple[int, int], tuple[str, int]]] = []
         empty = set(self._tps)
         while True:
-            for key in await self._filled(empty, upto):
-                heapq.heappush(heads, (self._waiting[key][0].timestamp, self._rank[key], key))
-            empty = set()
             records: list[Merged] = []
-            while heads and not empty and len(records) < CHUNK:
-                _, rank, key = heads[0]
-                waiting = self._waiting[key]
-                records.append(Merged(*key, waiting.popleft()))
-                if waiting and waiting[0].offset < upto[key]:
-                    heapq.heapreplace(heads, (waiting[0].timestamp, rank, key))
-                else:
-                    heapq.heappop(heads)
-                    empty.add(key)
-            over = not heads and not any([await self._position(key) < upto[key] for key in empty])
+            while len(records) < CHUNK:
+                for key in await self._filled(empty, upto):
+                    heapq.heappush(heads, (self._waiting[key][0].timestamp, self._rank[key], key))
+                empty = set()
+                if not heads:
+                    break
+                while not empty and len(records) < CHUNK:
+                    _, rank, key = heads[0]
+                    waiting = self._waiting[key]
+                    records.append(Merged(*key, waiting.popleft()))
+                    if waiting and waiting[0].offset < upto[key]:
+                        heapq.heapreplace(heads, (waiting[0].timestamp, rank, key))
+                    else:
+                        # What comes next of this partition must be known before anything later is taken.
+                        heapq.heappop(heads)
+                        empty.add(key)
+            over = len(records) < CHUNK
             yield Chunk(
                 records,
                 {key: min(await self._position(key), upto[key]) for key in self._tps},
-                float("inf") if over else records[-1].record.timestamp if records else 0,
+                float("inf") if over else records[-1].record.timestamp,
             )
             if over:
                 return
