@@ -336,8 +336,9 @@ class Space:
     def grown(self, partitions: int) -> None:
         """The topics have more partitions now: clients that are there would learn of them within minutes."""
         self.partitions = partitions
-        self._probe.close()
-        self._probe = KafkaConsumer(bootstrap_servers=self.stack.brokers, enable_auto_commit=False)
+        if self._probe is not None:
+            self._probe.close()
+            self._probe = None
         if self._producer is not None:
             self._producer.close()
             self._producer = None
