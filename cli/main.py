@@ -14,6 +14,7 @@ _COMMANDS = {
     "topics": ("cli.topics:topics", "Create and check the topics."),
     "program": ("cli.program:program", "Check a program file, and move a store to it."),
     "worker": ("cli.worker:worker", "Run the pipeline."),
+    "rebuild": ("cli.rebuild:rebuild", "Make the state anew from the log."),
     "publish": ("cli.publish:publish", "Send events from a file of JSON lines."),
     "tail": ("cli.tail:tail", "Follow a topic, such as tier-changes."),
     "customer": ("cli.customer:customer", "Show one customer, and why; decide its tier by hand."),

@@ -35,3 +35,33 @@ def progress(doing: str, things: str, total: int | None = None) -> Iterator[Adva
                 view.update(task, completed=at, told=told)
 
         yield advance
+
+
+#: Takes what is done now, how much of it, and of how much in all, if that is known.
+Step = Callable[[str, int, int | None], None]
+
+
+@contextmanager
+def steps() -> Iterator[Step]:
+    """Shows one thing after another as it is done, each with a line of its own."""
+    if not sys.stderr.isatty():
+        yield lambda doing, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}"),
+        TimeElapsedColumn(),
+    ]
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as view:
+
+        def show(doing: str, done: int, total: int | None) -> None:
+            if doing not in tasks:
+                tasks[doing] = view.add_task(doing, total=total)
+            view.update(tasks[doing], completed=done, total=total)
+
+        yield show

@@ -2,9 +2,17 @@
 
 import click
 
-from cli.options import Duration, json_option, print_json, settings_options
+from cli.options import Duration, counted, json_option, print_json, settings_options
 from streams.settings import Settings
-from streams.topics import COPARTITIONED, DEFAULT_PARTITIONS, administration, describe, faults
+from streams.topics import (
+    COPARTITIONED,
+    DEFAULT_PARTITIONS,
+    administration,
+    describe,
+    faults,
+    grow,
+    members,
+)
 from streams.topics import create as create_topics
 
 
@@ -18,7 +26,7 @@ def topics() -> None:
     "--partitions",
     type=click.IntRange(1, 10_000),
     metavar="N",
-    help=f"Partitions of each topic, by which the work is shared; cannot be changed later. "
+    help=f"Partitions of each topic, by which the work is shared; more of them later take a rebuild. "
     f"Default: as the topics that are there, else {DEFAULT_PARTITIONS}.",
 )
 @click.option(
@@ -71,3 +79,31 @@ def create(
             click.echo(f"{settings.topic(name):32} {number:4} partitions  {state}")
     if found:
         raise click.ClickException("; ".join(found))
+
+
+@topics.command("add-partitions", short_help="Give the topics more partitions; a rebuild must follow.")
+@click.argument("partitions", type=click.IntRange(2, 10_000), metavar="N")
+@click.option("--yes", is_flag=True, help="Although workers are at work.")
+@settings_options("brokers", "topic_prefix", "group")
+@json_option
+def add_partitions(settings: Settings, partitions: int, yes: bool, as_json: bool) -> None:
+    """Give the inputs and the outputs N partitions each, more than they have.
+
+    Customers then belong to other partitions, and no worker starts before `kizuna rebuild` has made the state anew
+    for them. There is no way back to fewer.
+    """
+    with administration(settings) as admin:
+        at_work = members(admin, settings.group)
+        if at_work and not yes:
+            raise click.ClickException(
+                f"group {settings.group} has {counted(at_work, 'member')}: stop the workers first, then run "
+                "`kizuna rebuild`; --yes goes on all the same"
+            )
+        grown = grow(admin, settings, partitions)
+    if as_json:
+        print_json({"partitions": partitions, "grown": [settings.topic(name) for name in grown]})
+        return
+    for name in COPARTITIONED:
+        state = click.style("grown", fg="green") if name in grown else "there"
+        click.echo(f"{settings.topic(name):32} {partitions:4} partitions  {state}")
+    click.secho("run `kizuna rebuild` before any worker", fg="yellow", err=True)

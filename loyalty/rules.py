@@ -132,6 +132,10 @@ class Rules:
         names = self._of(customer).standing.ladder.names
         return names[customer.tier], customer.tier_seq, customer.at_risk
 
+    def beneath(self, customer: Customer) -> Beneath | None:
+        """What stands beneath the tier that is shown; None where that is all."""
+        return self._of(customer).standing.beneath(customer)
+
     def withdraw(self, customer: Customer, tier: str, tier_seq: int, until: int) -> list[Change]:
         """Undo what was decided and not published since the customer was told to be in ``tier`` with
         ``tier_seq``: protected there until ``until``. A tier that the program lacks is left as it is.

@@ -282,11 +282,11 @@ class Standing:
                 benefits=program.tiers[customer.tier].benefits if self._names_benefits else msgspec.UNSET,
                 at_risk_until=customer.at_risk if at_risk else None,
                 needed=self.ladder.missing(customer, at, customer.earned) if at_risk else None,
-                beneath=self._beneath(customer),
+                beneath=self.beneath(customer),
             )
         ]
 
-    def _beneath(self, customer: Customer) -> Beneath | None:
+    def beneath(self, customer: Customer) -> Beneath | None:
         """What a record does not show of the standing; None where it shows all."""
         protection = customer.protection
         if customer.earned == customer.tier and customer.grace == customer.at_risk and protection is None:

@@ -15,7 +15,7 @@ from loyalty.rules import Rules
 from loyalty.views import Beneath
 from schemas.tier_change import TierEvent, decode
 from schemas.times import parse_rfc3339
-from streams.outbox import BENEATH_HEADER, WATERMARKS_HEADER, Entry
+from streams.outbox import BENEATH_HEADER, REBUILT, WATERMARKS_HEADER, Entry
 from streams.protocols import INPUTS, FatalError, Published, Stop
 from streams.topics import TIER_CHANGES
 
@@ -31,6 +31,8 @@ class Told:
     body: TierEvent
     beneath: Beneath | None
     read_up_to: Mapping[str, int]
+    #: See `ShardState.rebuilt`.
+    rebuilt: int = 0
 
 
 def told_of(record: Published) -> Told:
@@ -46,6 +48,7 @@ def told_of(record: Published) -> Told:
             decode(record.value),
             None if beneath is None else _beneath.decode(beneath),
             {topic: int(positions[topic]) for topic in INPUTS},
+            int(positions.get(REBUILT, 0)),
         )
     except (msgspec.MsgspecError, KeyError) as error:
         raise ValueError(f"expected {WATERMARKS_HEADER} and {BENEATH_HEADER}: {error}") from error

@@ -39,6 +39,10 @@ class Intake:
         }
         self._home = placement.of
 
+    def decode(self, topic: str, record: Record) -> Event:
+        """A record of an input, decoded and validated. Raises RejectedError."""
+        return self._decode[topic](record)
+
     def read(self, batch: Batch) -> tuple[Events, list[Entry]]:
         """The batch's events, and what goes out at once. What is misplaced is not among the events."""
         decode, home, partition = self._decode[batch.topic], self._home, batch.partition

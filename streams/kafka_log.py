@@ -51,7 +51,7 @@ class KafkaLog:
     async def start(self) -> None:
         """Connect. Raises UnavailableError."""
         brokers = self._settings.broker_list()
-        async with _answers():
+        async with answers():
             # Reads no records: only asks where partitions begin and end, open transactions included.
             self._probe = AIOKafkaConsumer(bootstrap_servers=brokers, isolation_level="read_uncommitted")
             # Reads what was published, at take-overs.
@@ -76,12 +76,12 @@ class KafkaLog:
 
     async def starts(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
         """First position there is."""
-        async with _answers():
+        async with answers():
             return self._named(await self._probe.beginning_offsets(self._inputs(partitions)))
 
     async def ends(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
         """Position behind the last record, open transactions included."""
-        async with _answers():
+        async with answers():
             return self._named(await self._probe.end_offsets(self._inputs(partitions)))
 
     async def inputs(self) -> tuple[str, int]:
@@ -100,7 +100,7 @@ class KafkaLog:
         """What stands in tier-changes from these positions on, up to the ends there are now."""
         topic = self._settings.topic(TIER_CHANGES)
         wanted = {TopicPartition(topic, partition): at for partition, at in positions.items()}
-        async with _answers(), self._reading_output:
+        async with answers(), self._reading_output:
             ends = await self._probe.end_offsets(list(wanted))
             starts = await self._probe.beginning_offsets(list(wanted))
             for tp, at in wanted.items():
@@ -135,7 +135,7 @@ class KafkaLog:
 
     async def committed(self) -> dict[tuple[str, int], int]:
         """What the group has committed on the inputs."""
-        async with _answers():
+        async with answers():
             held = await self._admin.list_consumer_group_offsets(self._settings.group)
         inputs = set(self._inputs(range(self._partitions)))
         return self._named({tp: at.offset for tp, at in held.items() if tp in inputs and at.offset >= 0})
@@ -188,7 +188,7 @@ class KafkaWriter:
     async def start(self) -> None:
         """Fence the predecessor. Raises UnavailableError."""
         try:
-            async with _answers():
+            async with answers():
                 await self._producer.start()
         except BaseException:
             await self.close()
@@ -196,7 +196,7 @@ class KafkaWriter:
 
     async def published(self) -> Mark:
         """Up to where the outbox was published."""
-        async with _answers():
+        async with answers():
             held = await self._admin.list_consumer_group_offsets(self._group, partitions=[self._output])
         if self._output not in held or held[self._output].offset < 0:
             return Mark()
@@ -209,7 +209,7 @@ class KafkaWriter:
         only grows. The transaction is left to be aborted.
         """
         producer = self._producer
-        async with _answers():
+        async with answers():
             await producer.begin_transaction()
             sent: dict[TopicPartition, list[tuple[asyncio.Future[Any], int]]] = {}
             building: dict[TopicPartition, Any] = {}
@@ -274,7 +274,7 @@ def _append(batch: Any, record: OutRecord) -> bool:
 
 
 @asynccontextmanager
-async def _answers() -> AsyncIterator[None]:
+async def answers() -> AsyncIterator[None]:
     """Turns Kafka's errors into what they mean for a shard."""
     try:
         yield

@@ -35,6 +35,11 @@ class ShardKeys:
         """Set: customers who may still be on the program before, while a change of program is under way."""
         return self._tag + "unmoved"
 
+    @cached_property
+    def switching(self) -> str:
+        """String: there while `kizuna rebuild` puts another store in the place of this one; how far it is."""
+        return self._tag + "switching"
+
     def state(self, customer_id: str) -> str:
         """String: the packed customer, with its open page."""
         return f"{self._tag}state:{customer_id}"
@@ -50,8 +55,18 @@ class ShardKeys:
 
 def state_pattern(prefix: str) -> str:
     """The pattern of SCAN for the `state` keys of all shards under a prefix."""
+    return pattern(prefix, "state:*")
+
+
+def pattern(prefix: str, name: str) -> str:
+    """The pattern of SCAN for the keys of this name, of all shards under a prefix; `name` may be one itself."""
     plain = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in prefix)
-    return plain + ":{*}:state:*"
+    return f"{plain}:{{*}}:{name}"
+
+
+def partition_of(prefix: str, key: bytes) -> int:
+    """The shard to which a key under a prefix belongs."""
+    return int(key.decode()[len(prefix) + 2 :].partition("}")[0])
 
 
 def partition_and_customer(prefix: str, state_key: bytes) -> tuple[int, str]:

@@ -17,6 +17,9 @@ from streams.topics import CUSTOMER_TIERS, TIER_CHANGES
 
 #: Header of a change: up to where each input had been read when it was decided, `<input>=<position>;…`.
 WATERMARKS_HEADER = "loyalty-watermarks"
+#: In the same header: before which append time everything counts, wherever it stands. There where a rebuild made the
+#: store (ADR 0013).
+REBUILT = "rebuilt"
 #: Header of a change that does not show all of the standing: what is beneath it (docs/tiers.md), in JSON.
 BENEATH_HEADER = "loyalty-beneath"
 
@@ -75,9 +78,10 @@ def change_entry(body: TierEvent, beneath: Beneath | None, partition: int, water
     return Entry(TIER_CHANGES, partition, body.customer_id.encode(), encode_change(body), headers)
 
 
-def watermarks(offsets: dict[str, int]) -> bytes:
-    """The value of WATERMARKS_HEADER."""
-    return ";".join(f"{topic}={offsets[topic]}" for topic in INPUTS).encode()
+def watermarks(offsets: dict[str, int], rebuilt: int = 0) -> bytes:
+    """The value of WATERMARKS_HEADER; `rebuilt` is `ShardState.rebuilt`."""
+    read_up_to = ";".join(f"{topic}={offsets[topic]}" for topic in INPUTS)
+    return (f"{read_up_to};{REBUILT}={rebuilt}" if rebuilt else read_up_to).encode()
 
 
 class Outbox:

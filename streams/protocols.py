@@ -123,6 +123,8 @@ class ShardState:
     output: int = 0
     #: How many customers there are.
     customers: int = 0
+    #: A rebuild made the shard: what was appended to any partition before that instant counts in it. 0: none did.
+    rebuilt: int = 0
     #: How often the program was changed, and after which change all customers had been moved.
     generation: int = 0
     moved: int = 0

@@ -96,9 +96,13 @@ class RedisStore:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def peek(self, partition: int) -> ShardState | None:
-        """The shard as it stands; nothing is written."""
+        """The shard as it stands; nothing is written. Raises RefusedError while a rebuild switches the store."""
+        keys = self.keys(partition)
         with answers():
-            held = await cast(Any, self._redis.hgetall(self.keys(partition).shard))
+            switching = await self._redis.get(keys.switching)
+            held = await cast(Any, self._redis.hgetall(keys.shard))
+        if switching is not None:
+            raise RefusedError(_SWITCHING)
         if not held:
             return None
         check_bound(held, self._binding)
@@ -114,7 +118,7 @@ class RedisStore:
         args = [token, published.number, published.reign, self._program_text]
         args += [len(binding), *binding, len(start), *start]
         with answers():
-            shard, outbox = await self._take_over(keys=[keys.shard, keys.outbox], args=args)
+            shard, outbox = await self._take_over(keys=[keys.shard, keys.outbox, keys.switching], args=args)
         return shard_state(dict(zip(shard[::2], shard[1::2], strict=True))), outbox
 
     async def restore(
@@ -253,6 +257,11 @@ def _customer_args(write: CustomerWrite) -> list[Any]:
     return args
 
 
+#: Why a shard cannot be taken over for now.
+_SWITCHING = (
+    "a rebuild is switching the store: wait until it is done; where none runs, run `kizuna rebuild` again"
+)
+
 #: The field of the shard's hash for each part of a Binding, and what it is called before people.
 _BOUND = {
     "cluster": ("bound:cluster", "Kafka cluster"),
@@ -335,7 +344,9 @@ def shard_state(held: Mapping[bytes, bytes]) -> ShardState:
 
 
 #: Fields of a shard's hash that are numbers of a ShardState, and those of which there is one by input.
-_NUMBERS = frozenset(("version", "reign", "outbox_last", "output", "customers", "generation", "moved"))
+_NUMBERS = frozenset(
+    ("version", "reign", "outbox_last", "output", "customers", "generation", "moved", "rebuilt")
+)
 _BY_TOPIC = {"offset": "offsets", "newest": "newest", "appended": "appended"}
 
 
@@ -351,6 +362,8 @@ def answers() -> Iterator[None]:
         yield
     except ResponseError as error:
         text = str(error)
+        if text.startswith("SWITCHING"):
+            raise RefusedError(_SWITCHING) from error
         if text.startswith("REFUSED "):
             raise RefusedError(f"the store refused: {text.removeprefix('REFUSED ')}") from error
         if text.startswith("BOUND "):

@@ -313,7 +313,7 @@ class Shard:
         started = time.perf_counter()
         offsets = state.offsets if commit.topic is None else state.offsets | {commit.topic: commit.end}
         if changes:
-            read_up_to = watermarks(offsets)
+            read_up_to = watermarks(offsets, state.rebuilt)
             entries += (
                 change_entry(rules.change_body(change), change.beneath, self.partition, read_up_to)
                 for change in changes

@@ -333,6 +333,16 @@ class Space:
             self.topic(topic), value=value, key=key, partition=partition, headers=list(headers)
         )
 
+    def grown(self, partitions: int) -> None:
+        """The topics have more partitions now: clients that are there would learn of them within minutes."""
+        self.partitions = partitions
+        if self._probe is not None:
+            self._probe.close()
+            self._probe = None
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None
+
     def flush(self) -> None:
         if self._producer is not None:
             self._producer.flush()
@@ -364,7 +374,8 @@ class Space:
         )
         found = []
         try:
-            partitions = [TopicPartition(self.topic(name), p) for p in range(self.partitions)]
+            topic = self.topic(name)
+            partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
             consumer.assign(partitions)
             ends = consumer.end_offsets(partitions)
             give_up_at = time.monotonic() + 30
@@ -434,6 +445,11 @@ class Space:
     def readable(self, customer: str) -> dict[str, str]:
         """The hash of the contract's section 7."""
         return self.redis.hgetall(f"{self.name}:{{{self.home(customer)}}}:customer:{customer}")
+
+    def empty(self) -> None:
+        """As FLUSHALL would do, to this space's keys alone: others share the server."""
+        while keys := list(self.redis.scan_iter(match=f"{self.name}:*", count=10_000)):
+            self.redis.unlink(*keys)
 
     def committed(self) -> int:
         """How many positions of the inputs are committed, over all shards."""

@@ -1,6 +1,6 @@
 -- A new owner. A shard that was never begun is begun; one that was begun for anything else is refused, and so is an
 -- empty one under a group that has published before: all would be read and published again.
--- KEYS: shard, outbox
+-- KEYS: shard, outbox, switching (there while a rebuild puts another store in the place of this one)
 -- ARGV: token, number of the last published outbox entry, the reign in which it was, the program's file,
 --       binding (count, then field and value), where a new shard begins (count, then field and value)
 local shard, outbox = KEYS[1], KEYS[2]
@@ -12,6 +12,9 @@ local function pairs_of()
   return first, at - 1
 end
 
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  return redis.error_reply('SWITCHING')
+end
 local first, last = pairs_of()
 local begun = redis.call('HEXISTS', shard, 'version') == 1
 if begun then

@@ -1,0 +1,307 @@
+"""The fold of a rebuild: records of all partitions, merged by append time, and what the output has told already.
+
+It knows no Kafka and no Redis. A chunk of merged records goes through it in two steps: `read` says whose customers
+are needed, `fold` applies the events to them. ADR 0013 says why it counts what it counts.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from loyalty.customer import Customer
+from loyalty.packing import Packing
+from loyalty.rules import Rules
+from loyalty.views import Change
+from schemas.events import event_key
+from schemas.program import Program
+from schemas.rejection import Reason, RejectedError
+from schemas.reroute import is_rerouted
+from streams.intake import Event, Intake
+from streams.outbox import Entry, change_entry, watermarks
+from streams.placement import Placement, home
+from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, FatalError, Record
+from streams.telling import Cursor, Telling, Told
+
+#: A record by where it stands: input, partition, offset, and append time, as a topic may have been made anew.
+Place = tuple[str, int, int, int]
+
+
+class Merged(NamedTuple):
+    """One record of the merged log."""
+
+    topic: str
+    partition: int
+    record: Record
+
+
+@dataclass(slots=True)
+class Read:
+    """A record that is an event."""
+
+    topic: str
+    partition: int
+    record: Record
+    event: Event
+    #: The customer's partition now, and whether the record stands there under the right key.
+    home: int
+    is_placed: bool
+    is_rerouted: bool
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Under which the event counts once."""
+        event: Any = self.event
+        return self.topic, event.customer_id, event_key(event.source, event.event_id)
+
+
+@dataclass(slots=True)
+class Before:
+    """The store that is still there: for how many partitions, up to when a rebuild made it, and what it has read."""
+
+    partitions: int
+    rebuilt: int
+    watermarks: Cursor
+
+
+class Decided(NamedTuple):
+    """Something to publish: in which shard's outbox, and of which customer, or of which dead record."""
+
+    shard: int
+    of: "str | Place"
+    entry: Entry
+    is_fall: bool = False
+
+
+@dataclass(slots=True)
+class Folded:
+    """What one chunk has changed."""
+
+    touched: set[str] = field(default_factory=set)
+    entries: list["Decided"] = field(default_factory=list)
+
+
+class Refold:
+    """Folds all the inputs into the shards of a number of partitions, and keeps quiet about what was told before."""
+
+    def __init__(
+        self,
+        program: Program,
+        intake: Intake,
+        partitions: int,
+        telling: Telling,
+        dead: "frozenset[Place] | set[Place]",
+        all_dead_are_known: bool,
+        before: Before | None = None,
+    ) -> None:
+        """`dead`: the records that are dead letters already; whether these are all that ever were."""
+        self.rules = Rules(program)
+        self.packing = Packing(self.rules)
+        self.telling = telling
+        self.partitions = partitions
+        #: Up to where each partition is folded, and what of the log is: whatever was appended before that instant.
+        self.cursor: dict[tuple[str, int], int] = {}
+        self.merged_to: float = 0
+        #: Newest `occurred_at` of each shard's events, and append time of the last record read, by input.
+        self.newest: list[dict[str, int]] = [{} for _ in range(partitions)]
+        self.appended: list[dict[str, int]] = [{} for _ in range(partitions)]
+        #: Whatever was appended before this instant counts: the next millisecond after the newest record of all.
+        self.rebuilt = 0
+        self.counted = self.duplicates = self.adopted = 0
+        self._ledger = program.ledger
+        self._intake = intake
+        self._home = Placement(partitions).of
+        self._dead = dead
+        self._all_dead_are_known = all_dead_are_known
+        self._before = before
+        #: Records in the wrong place that do not count before the copy that was sent on does.
+        self._in_transit: dict[tuple[str, str, int], Read] = {}
+        self._changes: list[tuple[int, Change]] = []
+        self._now = Folded()
+        rules = self.rules
+        self._apply: dict[str, Callable[[Customer, Any, int | None], Sequence[Change] | None]] = {
+            PURCHASES: rules.apply,
+            TOUCHPOINTS: lambda customer, event, newest: () if rules.touch(customer, event, newest) else None,
+            COMMANDS: rules.command,
+        }
+
+    # -- what is read ----------------------------------------------------------------------------------------------
+
+    def read(self, records: Iterable[Merged]) -> list[Read]:
+        """The events among the records; what is none becomes a dead letter, unless it is one."""
+        found: list[Read] = []
+        for topic, partition, record in records:
+            self.appended[partition][topic] = record.timestamp
+            self.rebuilt = max(self.rebuilt, record.timestamp + 1)
+            if (topic, partition, record.offset, record.timestamp) in self._dead:
+                continue
+            try:
+                event = self._intake.decode(topic, record)
+                key, place = self._home(event.customer_id)
+                read = Read(
+                    topic,
+                    partition,
+                    record,
+                    event,
+                    place,
+                    place == partition and record.key == key,
+                    is_rerouted(record.headers),
+                )
+                if read.is_rerouted and not read.is_placed and not self._was_placed(read, key):
+                    raise RejectedError(
+                        Reason.MISROUTED, f"key: expected the customer_id, in partition {place}"
+                    )
+            except RejectedError as rejected:
+                if not self._is_published(topic, partition, record):
+                    self._bury(topic, partition, record, rejected)
+            else:
+                found.append(read)
+        return found
+
+    def _was_placed(self, read: Read, key: bytes) -> bool:
+        """Whether a record that was sent on may have been in its place when there were fewer partitions."""
+        if read.record.key != key:
+            return False
+        # What was decided of it is published, and it is no dead letter: so it was right.
+        return self._is_published(read.topic, read.partition, read.record) or any(
+            home(key, fewer) == read.partition for fewer in range(1, self.partitions)
+        )
+
+    def _is_published(self, topic: str, partition: int, record: Record) -> bool:
+        """Whether all that was decided of a record, where it stands, is known to be published."""
+        return record.offset < self.telling.frontier.get((topic, partition), 0)
+
+    # -- what is folded --------------------------------------------------------------------------------------------
+
+    def ready(self) -> list[str]:
+        """Whose published records are adopted before the next chunk is folded."""
+        return self.telling.reached(self.cursor, self.merged_to)
+
+    def fold(
+        self,
+        ready: Iterable[str],
+        events: Iterable[Read],
+        customers: Mapping[str, Customer],
+        cursor: Cursor,
+        merged_to: float,
+    ) -> Folded:
+        """Adopt for those who are `ready`, then apply the events; `customers` holds everyone concerned.
+
+        `cursor` and `merged_to` are how far the log is folded then.
+        """
+        for customer_id in ready:
+            self._adopt(customer_id, customers)
+        for read in events:
+            self._take(read, customers)
+        self.cursor = dict(cursor)
+        self.merged_to = merged_to
+        folded, self._now = self._now, Folded()
+        for shard, change in self._changes:
+            body = self.rules.change_body(change)
+            offsets = {topic: self.cursor.get((topic, shard), 0) for topic in INPUTS}
+            known = watermarks(offsets, self.rebuilt)
+            entry = change_entry(body, change.beneath, shard, known)
+            is_fall = change.direction == "downgrade"
+            folded.entries.append(Decided(shard, change.customer_id, entry, is_fall))
+        self._changes = []
+        return folded
+
+    def leftovers(self) -> list[Read]:
+        """At the very end: the records whose copies never came. They count where they stand, by `settle`."""
+        return sorted(self._in_transit.values(), key=lambda read: read.record.timestamp)
+
+    def settle(self, customers: Mapping[str, Customer]) -> Folded:
+        """Count what was left over."""
+        left, self._in_transit = self.leftovers(), {}
+        for read in left:
+            if self._is_too_late(read) and not self._is_published(read.topic, read.partition, read.record):
+                self._too_late(read)
+            else:
+                self._count(read, customers)
+        return self.fold((), (), customers, self.cursor, self.merged_to)
+
+    def _adopt(self, customer_id: str, customers: Mapping[str, Customer]) -> None:
+        told = self.telling.of(customer_id)
+        assert told is not None  # it was ready
+        try:
+            self.rules.adopt(customers[customer_id], told.event, told.beneath)
+        except ValueError as error:
+            raise FatalError(
+                f"customer {customer_id!r} was last told tier {told.event.tier!r}: {error}: rebuild with the program "
+                f"file of version {told.event.program.version}, then `kizuna program apply`"
+            ) from error
+        self.telling.adopted(customer_id)
+        self.adopted += 1
+        self._now.touched.add(customer_id)
+        for read in told.kept:
+            self._count(read, customers)
+
+    def _take(self, read: Read, customers: Mapping[str, Customer]) -> None:
+        if read.is_rerouted:
+            self._in_transit.pop(read.key, None)
+        elif self._is_sent_on(read) or (not read.is_placed and self._is_too_late(read)):
+            self._in_transit[read.key] = read
+            return
+        if self._is_too_late(read) and not (
+            read.is_placed
+            and self._all_dead_are_known
+            and self._is_published(read.topic, read.partition, read.record)
+        ):
+            self._too_late(read)
+            return
+        told = self.telling.of(read.event.customer_id)
+        if told is not None and read.topic != TOUCHPOINTS and _came_after(told, read):
+            told.kept.append(read)
+            self._move_clock(read)
+        else:
+            self._count(read, customers)
+
+    def _is_sent_on(self, read: Read) -> bool:
+        """Whether the store that is still there has sent the record on, and counts the copy alone."""
+        before = self._before
+        if before is None or read.record.timestamp < before.rebuilt:
+            return False
+        if read.record.offset >= before.watermarks.get((read.topic, read.partition), 0):
+            return False
+        key = read.event.customer_id.encode()
+        return read.record.key != key or home(key, before.partitions) != read.partition
+
+    def _is_too_late(self, read: Read) -> bool:
+        newest = self.newest[read.home].get(read.topic)
+        return newest is not None and read.event.occurred_at < newest - self._ledger
+
+    def _too_late(self, read: Read) -> None:
+        detail = "occurred_at: expected a time within the program's ledger before the newest of its partition"
+        self._bury(read.topic, read.partition, read.record, RejectedError(Reason.TOO_LATE, detail))
+
+    def _bury(self, topic: str, partition: int, record: Record, why: RejectedError) -> None:
+        letter = self._intake.dead_letter(topic, partition, record, why.reason, why.detail)
+        of = topic, partition, record.offset, record.timestamp
+        # In the outbox of the record's own shard: what is published there later says that this is, too.
+        self._now.entries.append(Decided(partition, of, letter))
+
+    def _count(self, read: Read, customers: Mapping[str, Customer]) -> None:
+        """Apply an event; its changes are told unless they were before."""
+        customer_id = read.event.customer_id
+        made = self._apply[read.topic](
+            customers[customer_id], read.event, self.newest[read.home].get(read.topic)
+        )
+        if made is None:
+            self.duplicates += 1
+            return
+        self.counted += 1
+        self._now.touched.add(customer_id)
+        self._move_clock(read)
+        if made and self.telling.of(customer_id) is None:
+            self._changes += [(read.home, change) for change in made]
+
+    def _move_clock(self, read: Read) -> None:
+        newest = self.newest[read.home]
+        newest[read.topic] = max(read.event.occurred_at, newest.get(read.topic, read.event.occurred_at))
+
+
+def _came_after(told: Told, read: Read) -> bool:
+    """Whether an event was not known yet when a record was decided."""
+    if read.partition == told.partition and read.record.key == read.event.customer_id.encode():
+        return read.record.offset >= told.watermarks[read.topic]
+    # It stands where it did not belong then, and counted when its copy did.
+    return read.record.timestamp >= told.rebuilt

@@ -1,0 +1,168 @@
+"""The store that a rebuild makes beside the one that is there.
+
+It stands under a prefix of its own, in the same shape, until it is whole. Nothing in it counts before: a rebuild that
+dies begins it anew. `streams.switch` puts it in the place of the other.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+from redis.asyncio import Redis
+
+from loyalty.customer import Customer
+from streams.keys import ShardKeys, pattern
+from streams.outbox import NOTHING, Entry, decode, encode, whole
+from streams.placement import Placement
+from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Binding
+from streams.redis_store import RedisStore, answers
+from streams.refold import Decided, Folded, Place, Refold
+from streams.settings import Settings
+
+#: Customers, or keys, in one pipeline.
+_PART = 500
+
+
+def staging_prefix(settings: Settings) -> str:
+    """The prefix of the new store's keys."""
+    return settings.redis_prefix + "~rebuild"
+
+
+class Staging:
+    """The new store, as `refold` fills it. Every method raises UnavailableError."""
+
+    def __init__(self, redis: "Redis", settings: Settings, refold: Refold) -> None:
+        self._redis = redis
+        self._refold = refold
+        self._home = Placement(refold.partitions).of
+        self._limit = settings.cache_customers
+        prefix = staging_prefix(settings)
+        # Read by its rules alone: nothing is taken over there.
+        self._store = RedisStore(redis, prefix, Binding("", "", "", 0, "", ""))
+        self._keys = [ShardKeys(prefix, p) for p in range(refold.partitions)]
+        #: Decoded customers, least recently used first, and those of them that differ from what is written.
+        self._cache: dict[str, Customer] = {}
+        self._changed: set[str] = set()
+        self._unknown: set[str] = set()
+        #: How many customers there are, and outbox entries, by shard.
+        self.customers = [0] * refold.partitions
+        self.entries = [0] * refold.partitions
+        #: How many of the entries are falls, by shard: they may be too many for the circuit breaker.
+        self.falls = [0] * refold.partitions
+        #: Where in which outbox stands what was decided of a customer or a dead record, and whether it is a fall.
+        self._decided: dict[str | Place, list[tuple[int, int, bool]]] = {}
+
+    async def load(self, customer_ids: Iterable[str]) -> dict[str, Customer]:
+        """Customers by id, new ones where nothing is known of them."""
+        cache = self._cache
+        found: dict[str, Customer] = {}
+        missing: dict[int, list[str]] = {}
+        for customer_id in customer_ids:
+            customer = cache.pop(customer_id, None)
+            if customer is None:
+                missing.setdefault(self._home(customer_id)[1], []).append(customer_id)
+            else:
+                cache[customer_id] = found[customer_id] = customer
+        for partition, ids in missing.items():
+            for customer in await self._store.load(partition, ids, self._refold.packing):
+                cache[customer.customer_id] = found[customer.customer_id] = customer
+                if customer.is_blank:
+                    self._unknown.add(customer.customer_id)
+        return found
+
+    async def note(self, folded: Folded) -> None:
+        """Customers have changed, and something is to be published: as one, as one commit would be."""
+        for customer_id in folded.touched:
+            self._changed.add(customer_id)
+            if customer_id in self._unknown:
+                self._unknown.discard(customer_id)
+                self.customers[self._home(customer_id)[1]] += 1
+        await self._publish(folded.entries)
+        await self._evict(self._limit)
+
+    async def _publish(self, decided: Iterable[Decided]) -> None:
+        by_shard: dict[int, list[Entry]] = {}
+        for shard, of, entry, is_fall in decided:
+            entries = by_shard.setdefault(shard, [])
+            self._decided.setdefault(of, []).append((shard, self.entries[shard] + len(entries), is_fall))
+            self.falls[shard] += is_fall
+            entries.append(entry)
+        with answers():
+            for shard, entries in by_shard.items():
+                raw = [encode(entry) for entry in whole(entries)]
+                for start in range(0, len(raw), _PART):
+                    await cast(Any, self._redis.rpush(self._keys[shard].outbox, *raw[start : start + _PART]))
+                self.entries[shard] += len(raw)
+
+    async def withdraw(self, of: str | Place) -> None:
+        """Take out of the outbox what was decided of a customer, or a dead record: it was published meanwhile."""
+        for shard, index, is_fall in self._decided.pop(of, ()):
+            self.falls[shard] -= is_fall
+            key = self._keys[shard].outbox
+            with answers():
+                held = decode(await cast(Any, self._redis.lindex(key, index)))
+                nothing = msgspec.structs.replace(NOTHING, more=held.more)
+                await cast(Any, self._redis).lset(key, index, encode(nothing))
+
+    async def flush(self) -> None:
+        """Write every customer that differs from what is written."""
+        await self._write([self._cache[customer_id] for customer_id in self._changed])
+        self._changed.clear()
+
+    async def _evict(self, limit: int) -> None:
+        excess = len(self._cache) - limit
+        if excess <= 0:
+            return
+        # Some more at once, so that writing goes in large parts.
+        gone = [self._cache[i] for i, _ in zip(self._cache, range(excess + limit // 10), strict=False)]
+        await self._write([customer for customer in gone if customer.customer_id in self._changed])
+        for customer in gone:
+            del self._cache[customer.customer_id]
+            self._changed.discard(customer.customer_id)
+            self._unknown.discard(customer.customer_id)
+
+    async def _write(self, customers: Sequence[Customer]) -> None:
+        rules, packing, newest = self._refold.rules, self._refold.packing, self._refold.newest
+        for start in range(0, len(customers), _PART):
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipe = cast(Any, pipeline)
+                for customer in customers[start : start + _PART]:
+                    customer_id = customer.customer_id
+                    shard = self._home(customer_id)[1]
+                    keys, seen = self._keys[shard], newest[shard]
+                    packed = packing.pack(
+                        customer, seen.get(PURCHASES), seen.get(TOUCHPOINTS), seen.get(COMMANDS)
+                    )
+                    pipe.set(keys.state(customer_id), packed.head)
+                    if packed.written:
+                        pipe.hset(keys.pages(customer_id), mapping=packed.written)
+                    if packed.dropped:
+                        pipe.hdel(keys.pages(customer_id), *packed.dropped)
+                    pipe.hset(keys.customer(customer_id), mapping=rules.readable(customer))
+                    due = rules.next_due(customer)
+                    if due is None:
+                        pipe.zrem(keys.due, customer_id)
+                    else:
+                        pipe.zadd(keys.due, {customer_id: due})
+                with answers():
+                    await pipe.execute()
+
+    async def finish(self, shards: Sequence[Mapping[str, str | int]]) -> None:
+        """Write what is left, and the hash of every shard: then it is whole."""
+        await self.flush()
+        with answers():
+            for keys, fields in zip(self._keys, shards, strict=True):
+                await cast(Any, self._redis).hset(keys.shard, mapping=dict(fields))
+
+
+async def discard(redis: "Redis", settings: Settings) -> None:
+    """Forget what another rebuild has left under the new store's prefix."""
+    with answers():
+        found: list[bytes] = []
+        async for key in redis.scan_iter(match=pattern(staging_prefix(settings), "*"), count=5000):
+            found.append(key)
+            if len(found) == _PART:
+                await redis.unlink(*found)
+                found = []
+        if found:
+            await redis.unlink(*found)
