@@ -250,6 +250,8 @@ class Rebuild:
                 await self._fold(work, cut, progress)
             await self._switch.fence(self._partitions)
         marks = await self._settle()
+        # Its workers, or a command, may have changed it meanwhile so that it must be left alone after all.
+        await self._old.look(await self._switch.shards(), self._binding)
         # From here on nothing of ours is appended anywhere.
         ends = await self._inputs.ends()
         await self._old.read_up_to(ends)

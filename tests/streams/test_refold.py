@@ -129,7 +129,7 @@ class Play:
 
 
 @given(programs(), stories(placed=False), st.integers(1, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_was_published_stays_true_and_every_event_counts_once(
     program: Program, story: list[tuple[Any, ...]], count: int
 ) -> None:
@@ -153,7 +153,7 @@ def test_what_was_published_stays_true_and_every_event_counts_once(
 
 
 @given(programs(), stories(placed=False), st.integers(1, 3))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_with_a_short_ledger_nothing_is_told_twice_either(
     program: Program, story: list[tuple[Any, ...]], count: int
 ) -> None:
@@ -166,7 +166,7 @@ def test_with_a_short_ledger_nothing_is_told_twice_either(
 
 
 @given(programs(), stories(placed=True), st.integers(1, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_of_input_in_order_the_changes_are_those_of_a_history_without_loss(
     program: Program, story: list[tuple[Any, ...]], count: int
 ) -> None:
