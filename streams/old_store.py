@@ -54,7 +54,8 @@ class OldStore:
         Raises FatalError where it is not this group's and program's, or must be left alone for now.
         """
         for partition in sorted(partitions):
-            held = await self._held(partition)
+            if not (held := await self._held(partition)):
+                continue  # it was emptied just now
             state, bound = shard_state(held), read_binding(held)
             self.states[partition], self.bound = state, bound
             for name, value in binding_fields(wanted):
