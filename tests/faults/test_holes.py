@@ -152,7 +152,8 @@ async def test_holes_of_compaction_and_a_log_that_begins_late_alarm_nobody(space
     with administration(space.settings) as admin:
         admin.delete_records({TopicPartition(space.topic("purchases"), 0): 300})
     records, holes = left(space, "purchases")
-    assert min(records, holes) > 500
+    assert records > 200
+    assert holes > 500
 
     doomed = stepped(space, Step.AFTER_COMMIT, 3).wait_bitten()
     assert doomed.worker.process.returncode == -9
