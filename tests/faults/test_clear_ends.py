@@ -301,8 +301,9 @@ def valkey(tmp_path: Path) -> Iterator[OwnValkey]:
     server.kill()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("busy", [True, pytest.param(False, marks=pytest.mark.long)], ids=["busy", "idle"])
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
 async def test_redis_is_emptied_under_a_worker_and_restored(
     stack: LocalStack, valkey: OwnValkey, new_space: Callable[..., Space], busy: bool
 ) -> None:
