@@ -1,8 +1,10 @@
 """`kizuna topics`: the topics of the contract."""
 
 import click
+from kafka import KafkaAdminClient
 
 from cli.options import Duration, counted, json_option, print_json, settings_options
+from streams.protocols import FatalError
 from streams.settings import Settings
 from streams.topics import (
     COPARTITIONED,
@@ -10,7 +12,6 @@ from streams.topics import (
     administration,
     describe,
     faults,
-    grow,
     members,
 )
 from streams.topics import create as create_topics
@@ -99,7 +100,7 @@ def add_partitions(settings: Settings, partitions: int, yes: bool, as_json: bool
                 f"group {settings.group} has {counted(at_work, 'member')}: stop the workers first, then run "
                 "`kizuna rebuild`; --yes goes on all the same"
             )
-        grown = grow(admin, settings, partitions)
+        grown = _grow(admin, settings, partitions)
     if as_json:
         print_json({"partitions": partitions, "grown": [settings.topic(name) for name in grown]})
         return
@@ -107,3 +108,23 @@ def add_partitions(settings: Settings, partitions: int, yes: bool, as_json: bool
         state = click.style("grown", fg="green") if name in grown else "there"
         click.echo(f"{settings.topic(name):32} {partitions:4} partitions  {state}")
     click.secho("run `kizuna rebuild` before any worker", fg="yellow", err=True)
+
+
+def _grow(admin: KafkaAdminClient, settings: Settings, partitions: int) -> list[str]:
+    """Give the topics that belong together so many partitions; the contract's names of those that had fewer.
+
+    Raises FatalError where one is missing or has more.
+    """
+    present = describe(admin, settings).partitions
+    missing = [settings.topic(name) for name in COPARTITIONED if name not in present]
+    if missing:
+        raise FatalError(f"topics are missing: {', '.join(missing)} (kizuna topics create)")
+    for name in COPARTITIONED:
+        if present[name] > partitions:
+            raise FatalError(
+                f"topic {settings.topic(name)} has {present[name]} partitions: there is no way to fewer"
+            )
+    grown = [name for name in COPARTITIONED if present[name] < partitions]
+    if grown:
+        admin.create_partitions({settings.topic(name): partitions for name in grown})
+    return grown

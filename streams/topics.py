@@ -167,27 +167,6 @@ def create(
     return [name[len(settings.topic_prefix) :] for name in missing]
 
 
-def grow(admin: KafkaAdminClient, settings: Settings, partitions: int) -> list[str]:
-    """Give the topics that belong together so many partitions; the contract's names of those that had fewer.
-
-    Raises FatalError where one is missing or has more.
-    """
-    present = describe(admin, settings).partitions
-    missing = [settings.topic(name) for name in COPARTITIONED if name not in present]
-    if missing:
-        raise FatalError(f"topics are missing: {', '.join(missing)} (kizuna topics create)", Stop.TOPICS)
-    for name in COPARTITIONED:
-        if present[name] > partitions:
-            raise FatalError(
-                f"topic {settings.topic(name)} has {present[name]} partitions: there is no way to fewer",
-                Stop.TOPICS,
-            )
-    grown = [name for name in COPARTITIONED if present[name] < partitions]
-    if grown:
-        admin.create_partitions({settings.topic(name): partitions for name in grown})
-    return grown
-
-
 def faults(cluster: Cluster, settings: Settings, ledger_ms: int | None) -> list[str]:
     """What the worker would refuse, a line each; `ledger_ms` None where no program is known."""
     missing = [settings.topic(name) for name in configs(-1) if name not in cluster.partitions]
