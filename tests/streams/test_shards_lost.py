@@ -57,11 +57,10 @@ async def test_a_loss_while_the_positions_are_being_set_is_not_forgotten(reader:
     shards._taking.take = take  # type: ignore[method-assign]
     recovering = asyncio.create_task(shards.recover(reader))
     await shards.take_over(reader)
-    await asyncio.wait_for(until(lambda: reader.moves == 2 and not shards._lost.is_set()), 5)
+    for _ in range(500):
+        if reader.moves == 2 and not shards._lost.is_set():
+            break
+        await asyncio.sleep(0.01)
+    assert reader.moves == 2
     assert not shards.held[PARTITION].is_lost
     recovering.cancel()
-
-
-async def until(condition: Any) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
