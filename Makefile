@@ -34,8 +34,8 @@ demo: setup ## Run a year of a real shop through a real Kafka and Redis
 test: setup $(PROM) ## Run all tests but the long ones; ARGS='-k tiers' chooses some
 	@$(BIN)/pytest -m 'not long' $(ARGS)
 
-faults: setup $(PROM) ## Run the whole fault suite, the long tests too, on real processes
-	@$(BIN)/pytest tests/faults $(ARGS)
+faults: setup $(PROM) ## Run the whole fault suite and the rebuilds, the long tests too, on real processes
+	@$(BIN)/pytest tests/faults tests/e2e/test_rebuild.py $(ARGS)
 
 MINUTES ?= 20
 

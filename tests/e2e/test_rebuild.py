@@ -175,6 +175,7 @@ def unpublished(space: Space) -> int:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_what_was_decided_and_lost_before_it_was_published_is_published_after_the_rebuild(
     new_space: Callable[..., Space],
@@ -211,7 +212,11 @@ def more_partitions(space: Space, count: int) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("lost", [True, False], ids=["with an emptied Redis", "with the store there"])
+@pytest.mark.parametrize(
+    "lost",
+    [True, pytest.param(False, marks=pytest.mark.long)],
+    ids=["with an emptied Redis", "with the store there"],
+)
 async def test_a_rebuild_is_the_way_to_more_partitions(new_space: Callable[..., Space], lost: bool) -> None:
     space = new_space(partitions=3, **SHARED)
     worker = space.worker(KIZUNA_LINGER=0)
@@ -264,6 +269,7 @@ async def test_a_rebuild_is_the_way_to_more_partitions(new_space: Callable[..., 
     await matches_the_batch(space, events, dead=10, moved=True)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_workers_go_on_beside_a_rebuild_and_after_it(new_space: Callable[..., Space]) -> None:
     space = new_space(partitions=3, **SHARED)
@@ -317,6 +323,7 @@ def killed_when(space: Space, condition: Callable[[], bool]) -> None:
         process.wait()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_a_rebuild_that_is_killed_may_be_run_again(new_space: Callable[..., Space]) -> None:
     # Many customers, so that a switch takes its time.
@@ -393,6 +400,7 @@ def standing(space: Space, customers: list[str]) -> dict[str, Any]:
     return {customer: (space.readable(customer), space.why(customer)) for customer in customers}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_who_is_in_grace_pinned_or_on_a_floor_stands_after_a_rebuild_as_before(
     new_space: Callable[..., Space],
@@ -448,6 +456,7 @@ def test_who_is_in_grace_pinned_or_on_a_floor_stands_after_a_rebuild_as_before(
     assert standing(lossy, customers) == standing(whole, customers)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_a_protection_of_which_no_record_tells_holds_in_more_partitions(
     new_space: Callable[..., Space],
@@ -523,6 +532,7 @@ def test_a_log_that_does_not_reach_back_is_told_and_may_be_accepted(new_space: C
     assert (space.readable("900")["lifetime_orders"], told["lifetime_orders"]) == ("1", "4")
 
 
+@pytest.mark.long
 def test_an_input_that_was_made_anew_is_read_from_where_it_begins_and_what_was_told_stays(
     new_space: Callable[..., Space],
 ) -> None:

@@ -74,9 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trace", action="store_true", help="tell all that happens (with one seed)")
     given = parser.parse_args(arguments)
     _quiet()
-    if given.trace:
-        sys.exit(_trace(given.seed))
-    sys.exit(_many(range(given.seed, given.seed + given.runs), given.jobs))
+    try:
+        status = (
+            _trace(given.seed)
+            if given.trace
+            else _many(range(given.seed, given.seed + given.runs), given.jobs)
+        )
+    finally:
+        # A test that calls this leaves the process as it was.
+        logging.disable(logging.NOTSET)
+    sys.exit(status)
 
 
 def _trace(seed: int) -> int:
