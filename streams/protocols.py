@@ -231,7 +231,10 @@ class Store(Protocol):
     async def restore(
         self, partition: int, token: str, outbox: Sequence[bytes], published: Mark
     ) -> ShardState:
-        """The outbox becomes these entries, numbered above all before, in a reign of its own; the shard then."""
+        """The outbox becomes these entries, numbered above all before, in a reign of its own; the shard then.
+
+        version + 1: whoever goes on from it is refused where the store has lost it.
+        """
         ...
 
     async def load(self, partition: int, customer_ids: Sequence[str], packing: Packing) -> list[Customer]:

@@ -7,6 +7,8 @@ if refusal then
 end
 local held = redis.call('HMGET', shard, 'outbox_last', 'reign', 'held')
 local newest = math.max(tonumber(held[1]), tonumber(ARGV[2]))
+-- A version of its own: whoever goes on from here is refused where this was lost.
+redis.call('HINCRBY', shard, 'version', 1)
 redis.call('DEL', outbox)
 for i = 4, #ARGV do
   redis.call('RPUSH', outbox, ARGV[i])

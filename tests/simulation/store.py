@@ -162,6 +162,7 @@ class MemoryStore:
         self._check(shard, token)
         newest = max(int(held["outbox_last"]), published.number)
         journal.begin("restore", partition)
+        journal.set(held, "version", str(int(held["version"]) + 1))
         self._set_outbox(shard, tuple(outbox))
         journal.set(held, "outbox_last", str(newest + len(outbox)))
         journal.set(held, "reign", str(max(int(held.get("reign", 0)), published.reign) + 1))

@@ -473,7 +473,7 @@ async def test_what_was_published_in_an_unknown_reign_says_nothing_by_its_number
         await taken.commit(3, "one", 1, Commit())
 
     restored = await taken.restore(3, "two", [b"second"], Mark(9, 2))
-    assert (restored.reign, restored.outbox_last) == (3, 10)
+    assert (restored.version, restored.reign, restored.outbox_last) == (2, 3, 10)
     _, outbox = await taken.take_over(3, "three", BEGIN, Mark(9, 2))
     assert outbox == [b"second"]
 
