@@ -100,7 +100,15 @@ class Found:
 
 
 async def read_found(space: Space, as_of: int) -> Found:
-    """Read all outputs and the state; nothing is written meanwhile but what time brings in the wall clock."""
+    """Read all outputs and the state; where time brought something meanwhile (in the wall clock), once more."""
+    while True:
+        before = len(_all(space, "tier-changes"))
+        found = await _read_once(space, as_of)
+        if len(found.changes) == before:
+            return found
+
+
+async def _read_once(space: Space, as_of: int) -> Found:
     found = Found(as_of=as_of)
     found.dump = {line["customer_id"]: line for line in map(json.loads, space.dump(text_of(as_of)))}
     inspection = await Inspection.open(space.settings, space.program)
