@@ -84,6 +84,9 @@ class TouchpointMade(msgspec.Struct, gc=False):
     store_id: str | None = None
     staff_id: str | None = None
     order_id: str | None = None
+    subscription_id: str | None = None
+    trigger_id: str | None = None
+    timezone: str | None = None
 
 
 OverrideMode = Literal["pin", "floor", "clear"]

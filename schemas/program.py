@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from schemas.money import MINOR_UNITS
+from schemas.program_bonds import Bonds
 from schemas.program_table import ProgramError, Table, money, refuse, whole
 from schemas.program_tiers import Downgrade, RefundPolicy, Tier, read_tiers
 from schemas.times import DAY, format_ms
@@ -64,7 +65,7 @@ class Program(msgspec.Struct, frozen=True):
     unit of a currency in the program's; ``publish_from`` and ``protect_until`` are epoch milliseconds.
     ``version`` is 16 hexadecimal digits of a hash over what the file means: comments, layout, key order and
     another writing of the same value (``24h`` for ``1d``, a default spelt out) leave it as it is. ``text`` is
-    the file itself: whoever has it has the program.
+    the file itself: whoever has it has the program. ``bonds`` is None where the file has none of those sections.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Program(msgspec.Struct, frozen=True):
     version: str = ""
     protect_until: int | None = None
     text: str = ""
+    bonds: Bonds | None = None
 
 
 def load_program(path: str | Path) -> Program:
@@ -244,6 +246,8 @@ def _canonical(program: Program) -> dict[str, Any]:
     content["rates"] = {code: f"{rate.normalize():f}" for code, rate in program.rates.items()}
     if program.protect_until is None:
         del content["protect_until"]
+    if program.bonds is None:
+        del content["bonds"]
     for tier, told in zip(program.tiers, content["tiers"], strict=True):
         plain = Tier(tier.name)
         for key in _LATER_TIER_KEYS:

@@ -1,0 +1,114 @@
+"""What is kept of a customer's bond beside orders and touches, and what is decided of it. docs/bonds.md has the rules.
+
+Times are epoch milliseconds. Facts follow from the inputs alone; decisions are what was told.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas.bond_records import BondEvent, Match
+
+SUBSCRIPTIONS_KEPT_APART = 32
+"""How many different subscriptions are kept per customer; further ones, by arrival, are not."""
+
+
+class Subscription(msgspec.Struct, array_like=True, gc=False):
+    """Earliest and latest purchase (None where only touchpoints told of it), and the newest that was said of it:
+    ``pause``, ``resume`` or ``cancel``, empty where nothing was."""
+
+    first_at: int | None
+    last_at: int | None
+    said_at: int = -1
+    said: str = ""
+
+
+class Run(msgspec.Struct, array_like=True, gc=False):
+    """A scenario's active run. ``step`` is the index of the next step, ``planned`` when it is due, ``due`` until when
+    it was deferred, or ``planned``."""
+
+    started: int
+    step: int
+    planned: int
+    due: int
+
+
+class Watch(msgspec.Struct, array_like=True, gc=False):
+    """How a scenario stands with a customer: whether its condition was true at the last evaluation, how many runs
+    there were, when the last one began, and the active one."""
+
+    on: bool = False
+    runs: int = 0
+    last_started: int | None = None
+    run: Run | None = None
+
+
+class Placed(msgspec.Struct, array_like=True, gc=False):
+    """A trigger that takes a place under the caps: the key of its id, when, its channel, and the ``seq`` of the
+    decision."""
+
+    key: int
+    at: int
+    channel: str
+    seq: int
+
+
+class Attributed(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What was told last of a conversion: the touch (key and time; None where it is withdrawn), by which match, the
+    conversion's time, store and net, the revision, and the ``seq`` of the decision."""
+
+    touch: int | None
+    touched_at: int
+    match: Match | None
+    at: int
+    store: str | None
+    amount: int
+    revision: int
+    seq: int
+
+
+class BondMark(msgspec.Struct, frozen=True):
+    """The counters of a customer's decisions after one of them. ``seq`` counts all three kinds, without holes."""
+
+    seq: int
+    segment: str | None
+    segment_seq: int
+    attribution_seq: int
+    reservations: int
+
+
+class BondChange(msgspec.Struct, frozen=True):
+    """One record to publish, and where the customer's decisions stand with it."""
+
+    customer_id: str
+    mark: BondMark
+    body: BondEvent
+
+
+class Bond(msgspec.Struct, array_like=True, gc=False):
+    """One customer's bond, mutable. ``time`` is that of the last evaluation, None before the first event.
+
+    Facts: ``first_at`` (the first purchase), ``subscriptions``, ``zone`` and when it was told. Decisions: the
+    counters of ``BondMark``, ``digest`` of the last record, ``tier`` and ``tier_since`` as of the last evaluation,
+    ``watches`` by scenario, and ``placed``.
+    """
+
+    time: int | None = None
+    first_at: int | None = None
+    subscriptions: dict[str, Subscription] = {}
+    zone: str | None = None
+    zone_at: int = -1
+    segment: str | None = None
+    segment_seq: int = 0
+    seq: int = 0
+    attribution_seq: int = 0
+    reservations: int = 0
+    digest: int = 0
+    tier: str | None = None
+    tier_since: int = 0
+    watches: dict[str, Watch] = {}
+    placed: list[Placed] = []
+
+    def mark(self) -> BondMark:
+        """Where the decisions stand."""
+        return BondMark(self.seq, self.segment, self.segment_seq, self.attribution_seq, self.reservations)
