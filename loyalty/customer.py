@@ -12,6 +12,7 @@ from operator import attrgetter, itemgetter
 
 import msgspec
 
+from loyalty.bond import Attributed, Bond
 from schemas.events import OverrideMode
 from schemas.tier_change import ChangeReason
 
@@ -24,12 +25,23 @@ CHANNELS_KEPT_APART = 32
 OTHER_CHANNEL = "other"
 
 
+class Bought(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Where and how an order was bought: what the bond asks for, as its earliest purchase said it (of two at one
+    instant, the first that was read)."""
+
+    channel: str | None
+    store_id: str | None
+    campaign_id: str | None
+    subscription_id: str | None
+
+
 class Order(msgspec.Struct, array_like=True, tag=0, gc=False):
     """One order. ``time`` is its earliest purchase's, None while only refunds have come, which then wait.
 
     ``key`` is the id of the purchase that gave ``time``. ``more`` holds further ids as ``(key, time, key,
     time, …)`` and ``waiting`` early refunds as ``(time, amount, …)``: flat, so that the usual order costs
-    nothing. An empty ``order_id`` is an order that is forgotten and still counts.
+    nothing. An empty ``order_id`` is an order that is forgotten and still counts. ``bought`` is None where the bond
+    asks for none of it, ``told`` where no attribution was told.
     """
 
     page: int
@@ -40,6 +52,8 @@ class Order(msgspec.Struct, array_like=True, tag=0, gc=False):
     key: int | None = None
     more: tuple[int, ...] | None = None
     waiting: tuple[int, ...] | None = None
+    bought: Bought | None = None
+    told: Attributed | None = None
 
     @property
     def counts(self) -> bool:
@@ -47,14 +61,33 @@ class Order(msgspec.Struct, array_like=True, tag=0, gc=False):
         return self.time is not None and (not self.refunded or self.refunded < self.paid)
 
 
+class Named(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What an attribution tells of a touch, or asks of a visit."""
+
+    event_id: str
+    source: str
+    channel: str
+    store_id: str | None
+    campaign_id: str | None
+
+
 class Touch(msgspec.Struct, array_like=True, tag=1, gc=False):
     """One touchpoint: its id's key, when, the index of its channel in ``Customer.channels``, and which
-    way."""
+    way.
+
+    ``action`` is the index of its action in ``Customer.actions``, -1 where it has none or no bond is kept.
+    ``trigger`` is the key of its ``trigger_id`` (of the pair of an empty source and it), ``named`` there where it may
+    be part of an attribution, ``told`` where it is a visit of which one was told.
+    """
 
     key: int
     time: int
     channel: int
     outbound: bool
+    action: int = -1
+    trigger: int | None = None
+    named: Named | None = None
+    told: Attributed | None = None
 
 
 class Seen(msgspec.Struct, array_like=True, tag=2, gc=False):
@@ -159,7 +192,8 @@ class Customer:
     docs/tiers.md). ``times`` and ``counted`` are the orders that count, by time; those before ``low`` have left
     the window, and ``monetary`` is the net sum of the others. ``ids``, ``touch_ids`` and ``commands`` map event
     keys to their ``occurred_at``. ``pages`` are the sealed ones, by number, ``rewritten`` those of them that
-    changed.
+    changed. ``bond`` and ``actions`` (of touches, by arrival)
+    stay empty where the program keeps no bonds; ``bond_held`` holds while nothing may be decided of it, as more was published than is known.
     """
 
     __slots__ = (
@@ -167,6 +201,7 @@ class Customer:
         *("generation", "earned", "grace", "at_risk", "override", "protection", "since", "commands"),
         *("orders", "ids", "touch_ids", "touches", "times", "counted", "low", "monetary"),
         *("pages", "open", "rewritten"),
+        *("bond", "actions", "bond_held"),
     )
 
     def __init__(self, customer_id: str, generation: int = 0) -> None:
@@ -196,6 +231,9 @@ class Customer:
         self.pages: dict[int, Page] = {}
         self.open = Page(0)
         self.rewritten: set[int] = set()
+        self.bond = Bond()
+        self.actions: list[str] = []
+        self.bond_held = False
 
     @property
     def frequency(self) -> int:
