@@ -88,8 +88,9 @@ class BondChange(msgspec.Struct, frozen=True):
 class Bond(msgspec.Struct, array_like=True, gc=False):
     """One customer's bond, mutable. ``time`` is that of the last evaluation, None before the first event.
 
-    Facts: ``first_at`` (the first purchase), ``subscriptions``, ``zone`` and when it was told. Decisions: the
-    counters of ``BondMark``, ``digest`` of the last record, ``tier`` and ``tier_since`` as of the last evaluation,
+    Facts: ``seen`` (the newest event of any input), ``first_at`` (the first purchase), ``subscriptions``, ``zone`` and
+    when it was told, ``visited_at`` (the newest inbound touch in a store), and when each benefit that a scenario asks
+    for was ``redeemed`` last. Decisions: the counters of ``BondMark``, ``digest`` of the last record, ``tier`` and ``tier_since`` as of the last evaluation,
     ``watches`` by scenario, and ``placed``.
     """
 
@@ -98,6 +99,9 @@ class Bond(msgspec.Struct, array_like=True, gc=False):
     subscriptions: dict[str, Subscription] = {}
     zone: str | None = None
     zone_at: int = -1
+    seen: int = -1
+    visited_at: int = -1
+    redeemed: dict[str, int] = {}
     segment: str | None = None
     segment_seq: int = 0
     seq: int = 0

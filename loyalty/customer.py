@@ -24,6 +24,9 @@ CHANNELS_KEPT_APART = 32
 
 OTHER_CHANNEL = "other"
 
+STALE = -1
+"""No instant: what is next due of the bond has to be worked out."""
+
 
 class Bought(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Where and how an order was bought: what the bond asks for, as its earliest purchase said it (of two at one
@@ -144,6 +147,18 @@ _time_of_touch = attrgetter("time")
 _first = itemgetter(0)
 
 
+class Tally:
+    """The touches that attachment was added up from last: those from index ``low`` up to ``size``, as of ``at``.
+    ``channels`` has how many inbound ones there are by channel."""
+
+    __slots__ = ("at", "channels", "low", "points", "size")
+
+    def __init__(self) -> None:
+        self.at = -1
+        self.low = self.size = self.points = 0
+        self.channels: dict[int, int] = {}
+
+
 class Page:
     """Up to ``PAGE_ENTRIES`` entries in order of arrival, and until when they matter.
 
@@ -192,8 +207,9 @@ class Customer:
     docs/tiers.md). ``times`` and ``counted`` are the orders that count, by time; those before ``low`` have left
     the window, and ``monetary`` is the net sum of the others. ``ids``, ``touch_ids`` and ``commands`` map event
     keys to their ``occurred_at``. ``pages`` are the sealed ones, by number, ``rewritten`` those of them that
-    changed. ``bond`` and ``actions`` (of touches, by arrival)
-    stay empty where the program keeps no bonds; ``bond_held`` holds while nothing may be decided of it, as more was published than is known.
+    changed. ``bond`` and ``actions`` (of touches, by arrival) stay empty where the program keeps no bonds;
+    ``bond_held`` is true while nothing may be decided of it, as more was published than is known. ``tally`` and
+    ``bond_due`` are what was worked out last of the bond (None and ``STALE`` where nothing was).
     """
 
     __slots__ = (
@@ -201,7 +217,7 @@ class Customer:
         *("generation", "earned", "grace", "at_risk", "override", "protection", "since", "commands"),
         *("orders", "ids", "touch_ids", "touches", "times", "counted", "low", "monetary"),
         *("pages", "open", "rewritten"),
-        *("bond", "actions", "bond_held"),
+        *("bond", "actions", "bond_held", "tally", "bond_due"),
     )
 
     def __init__(self, customer_id: str, generation: int = 0) -> None:
@@ -234,6 +250,8 @@ class Customer:
         self.bond = Bond()
         self.actions: list[str] = []
         self.bond_held = False
+        self.tally: Tally | None = None
+        self.bond_due: int | None = STALE
 
     @property
     def frequency(self) -> int:
@@ -268,6 +286,7 @@ class Customer:
             touches.append(touch)
         else:
             insort(touches, touch, key=_time_of_touch)
+            self.tally = None
 
     def changed(self, order: Order) -> None:
         """Note that an order that was written before is no longer what it was."""

@@ -1,4 +1,4 @@
-"""The fold: (customer, event) → customer, changes. Stream, replay, sweep and simulation all run this one.
+"""The fold: (customer, event) → customer, decisions. Stream, replay, sweep and simulation all run this one.
 
 Customers are changed in place. A caller whose commit fails must throw its customers away.
 """
@@ -6,12 +6,14 @@ Customers are changed in place. A caller whose commit fails must throw its custo
 from __future__ import annotations
 
 from copy import copy
+from typing import Literal
 
+from loyalty.bonds import Bonds
 from loyalty.contacts import ContactWindow
 from loyalty.customer import CHANNELS_KEPT_APART, OTHER_CHANNEL, Customer, Order, Override, Seen, Since, Touch
 from loyalty.scores import score
 from loyalty.standing import Standing
-from loyalty.views import Beneath, Change, CustomerView
+from loyalty.views import Beneath, CustomerView, Decision
 from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade, event_key
 from schemas.money import format_minor
 from schemas.program import Program
@@ -31,14 +33,17 @@ class Fold:
         self._window = program.window
         self._ledger = program.ledger
         self._contacts = ContactWindow(program)
-        self.standing = Standing(program, self._contacts)
+        self.bonds = None if program.bonds is None else Bonds(program, program.bonds)
+        segments = self.bonds if self.bonds is not None and self.bonds.has_segments else None
+        self._segments = segments
+        self.standing = Standing(program, self._contacts, None if segments is None else segments.segment_at)
         self._is_settled = self.standing.is_settled
         self._enterable = self.standing.ladder.enterable
 
     def apply(
         self, customer: Customer, event: PurchaseMade | RefundMade, newest: int | None
-    ) -> list[Change] | None:
-        """Apply an event of the purchases topic; the changes it brings, what fell due before it first.
+    ) -> list[Decision] | None:
+        """Apply an event of the purchases topic; the decisions it brings, what fell due before it first.
 
         ``newest`` is the newest ``occurred_at`` of the partition before this event, None where it is the
         first. None is returned for a duplicate, which changes nothing. The caller has refused events before
@@ -49,37 +54,38 @@ class Fold:
         if self._is_known(customer.ids, key, newest):
             return None
         time = customer.time
-        if time is None:
-            customer.time = time = at
-            changes = []
-        elif at > time:
-            changes = self._reach(customer, at)
+        made: list[Decision] = []
+        if time is None or at > time:
+            made = self._reach(customer, at)
             time = at
-        else:
-            changes = []
         customer.ids[key] = at
         customer.since = None
         horizon = (at if newest is None or at > newest else newest) - self._ledger
+        reason: Literal["purchase", "refund"] = "purchase"
         if isinstance(event, PurchaseMade):
-            self._purchase(customer, event, key, horizon, time - self._window)
+            order = self._purchase(customer, event, key, horizon, time - self._window)
+            if self.bonds is not None:
+                self.bonds.bought(customer, event, key, order)
             # The usual purchase changes nothing of the standing. It may save a tier that was in grace, or was lost
             # at this very instant; a late part may move an order back: then the tier does not hold.
-            if self._is_settled(customer, time) and self._enterable(customer, time) == customer.earned:
-                return changes
-            return changes + self.standing.evaluate(customer, time, "purchase", event.source, event.event_id)
-        counted = customer.monetary, len(customer.times)
-        self._refund(customer, event, key, horizon, time - self._window)
-        if self._is_settled(customer, time):
-            return changes
-        lowered = customer.monetary < counted[0] or len(customer.times) < counted[1]
-        return changes + self.standing.evaluate(
-            customer, time, "refund", event.source, event.event_id, lowered
-        )
+            if not (self._is_settled(customer, time) and self._enterable(customer, time) == customer.earned):
+                made += self.standing.evaluate(customer, time, reason, event.source, event.event_id)
+        else:
+            reason = "refund"
+            counted = customer.monetary, len(customer.times)
+            order = self._refund(customer, event, key, horizon, time - self._window)
+            if not self._is_settled(customer, time):
+                lowered = customer.monetary < counted[0] or len(customer.times) < counted[1]
+                made += self.standing.evaluate(customer, time, reason, event.source, event.event_id, lowered)
+        if self.bonds is not None:
+            self.bonds.seen(customer, at)
+            made += self.bonds.evaluate(customer, time, reason, event.source, event.event_id, order)
+        return made
 
     def command(
         self, customer: Customer, event: OverrideCommanded, newest: int | None
-    ) -> list[Change] | None:
-        """Apply a command; the changes it brings, what fell due before it first. None for a duplicate.
+    ) -> list[Decision] | None:
+        """Apply a command; the decisions it brings, what fell due before it first. None for a duplicate.
 
         ``newest`` is that of the commands partition before it. Raises ``KeyError`` for a tier that the program
         does not have.
@@ -88,11 +94,10 @@ class Fold:
         key = event_key(event.source, event.event_id)
         if self._is_known(customer.commands, key, newest):
             return None
-        changes: list[Change] = []
-        if customer.time is None:
-            customer.time = at
-        elif at > customer.time:
-            changes = self._reach(customer, at)
+        made: list[Decision] = []
+        if customer.time is None or at > customer.time:
+            made = self._reach(customer, at)
+        time = max(at, customer.time or at)
         customer.commands[key] = at
         customer.since = None
         held = customer.override
@@ -102,9 +107,11 @@ class Fold:
             else:
                 tier = self.standing.ladder.index[event.tier]
                 customer.override = Override(at, event.mode, tier, event.until, event.actor, event.reason)
-        return changes + self.standing.evaluate(
-            customer, customer.time, "override", event.source, event.event_id
-        )
+        made += self.standing.evaluate(customer, time, "override", event.source, event.event_id)
+        if self.bonds is not None:
+            self.bonds.seen(customer, at)
+            made += self.bonds.evaluate(customer, time, "override", event.source, event.event_id)
+        return made
 
     def is_duplicate(
         self, customer: Customer, event: PurchaseMade | RefundMade | OverrideCommanded, newest: int | None
@@ -117,31 +124,51 @@ class Fold:
         seen_at = ids.get(key)
         return seen_at is not None and (newest is None or seen_at >= newest - self._ledger)
 
-    def touch(self, customer: Customer, event: TouchpointMade, newest: int | None) -> bool:
-        """Note a touchpoint; False for a duplicate. ``newest`` is that of the touchpoints partition before
-        it."""
+    def touch(
+        self, customer: Customer, event: TouchpointMade, newest: int | None
+    ) -> list[Decision] | None:
+        """Note a touchpoint; the decisions it brings, what of the bond fell due before it first. None for a duplicate.
+
+        ``newest`` is that of the touchpoints partition before it. Tiers and the customer's time are left alone.
+        """
         key = event_key(event.source, event.event_id)
         if self._is_known(customer.touch_ids, key, newest):
-            return False
-        customer.touch_ids[key] = event.occurred_at
-        channel = _channel(customer, event.channel)
-        customer.touched(Touch(key, event.occurred_at, channel, event.direction == "outbound"))
-        return True
+            return None
+        bonds, at = self.bonds, event.occurred_at
+        made: list[Decision] = []
+        if bonds is not None:
+            while (due := bonds.next_due(customer)) is not None and due < at:
+                made += bonds.evaluate(customer, due, "time")
+        customer.touch_ids[key] = at
+        touch = Touch(key, at, _channel(customer, event.channel), event.direction == "outbound")
+        if bonds is None:
+            customer.touched(touch)
+            return made
+        bonds.touched(customer, event, touch)
+        customer.touched(touch)
+        bonds.seen(customer, at)
+        made += bonds.evaluate(customer, at, "touchpoint", event.source, event.event_id, touch)
+        return made
 
-    def advance(self, customer: Customer, until: int) -> list[Change]:
+    def advance(self, customer: Customer, until: int) -> list[Decision]:
         """What falls due strictly before ``until``, each at its instant, with one evaluation per instant.
 
-        Moves the customer's time to the last instant at which something changed, not further.
+        Moves the customer's time to the last instant at which its tier changed, not further.
         """
         before = None if customer.since is not None else _since(customer)
-        changes = self._fall_due(customer, until)
+        made = self._fall_due(customer, until)
         if before is not None and customer.time != before.time:
             customer.since = before
-        return changes
+        return made
 
     def next_due(self, customer: Customer) -> int | None:
-        """When time alone would next change the standing; None where it never will."""
-        return self.standing.next_due(customer)
+        """When time alone may next bring a decision, never later than it does; None where it never will."""
+        due = self.standing.next_due(customer)
+        if self.bonds is not None:
+            bond_due = self.bonds.next_due(customer)
+            if bond_due is not None and (due is None or bond_due < due):
+                return bond_due
+        return due
 
     def adopt(self, customer: Customer, told: TierEvent, at: int, beneath: Beneath | None) -> None:
         """Take over what a published record says, where the store lost it; see ``Rules.adopt``."""
@@ -176,11 +203,16 @@ class Fold:
             lifetime_orders=shown.lifetime_orders,
             lifetime_monetary=shown.lifetime_monetary,
             contacts=self._contacts.counts(shown, at),
+            has_segments=self._segments is not None,
+            segment=None if self._segments is None else self._segments.segment_at(shown, at),
+            attachment=0 if self._segments is None else self._segments.attachment_at(shown, at),
         )
 
     def as_of(self, customer: Customer, at: int) -> Customer:
         """A copy of the customer, brought to ``at``; raises as ``view`` does."""
         shown = copy(customer)
+        # It shares its bond with the customer, of whom nothing is decided here.
+        shown.bond_held, shown.bond_due = True, None
         if shown.time is not None and at < shown.time:
             self._rewind(shown, at)
         else:
@@ -192,7 +224,7 @@ class Fold:
         """The small hash that any client may read, as of the customer's own time; null is an empty string."""
         decimals = self.program.decimals
         last = customer.last_purchase_at
-        return {
+        readable = {
             "tier": self.standing.ladder.names[customer.tier],
             "tier_seq": str(customer.tier_seq),
             "as_of": "" if customer.time is None else format_ms(customer.time),
@@ -202,32 +234,47 @@ class Fold:
             "lifetime_orders": str(customer.lifetime_orders),
             "lifetime_monetary": format_minor(customer.lifetime_monetary, decimals),
         }
+        if self._segments is not None:
+            bond = customer.bond
+            readable |= {"segment": bond.segment or "", "segment_seq": str(bond.segment_seq)}
+        return readable
 
-    def _reach(self, customer: Customer, at: int) -> list[Change]:
+    def _reach(self, customer: Customer, at: int) -> list[Decision]:
         """Bring the customer to ``at``, with what falls due strictly before it."""
         start = at - self._window
         low, monetary = customer.low, customer.monetary
         customer.slide(start)
-        changes: list[Change] = []
+        made: list[Decision] = []
+        bond_due = None if self.bonds is None else self.bonds.next_due(customer)
         # A tier that still holds at ``at`` held all the way, and nothing was due.
-        if not self._is_settled(customer, at):
+        if not self._is_settled(customer, at) or (bond_due is not None and bond_due < at):
             customer.low, customer.monetary = low, monetary
-            changes = self._fall_due(customer, at)
+            made = self._fall_due(customer, at)
             customer.slide(start)
         customer.time = at
-        return changes
+        return made
 
-    def _fall_due(self, customer: Customer, until: int) -> list[Change]:
-        standing, window = self.standing, self._window
-        changes: list[Change] = []
-        while (due := standing.next_due(customer)) is not None and due < until:
+    def _fall_due(self, customer: Customer, until: int) -> list[Decision]:
+        standing, window, bonds = self.standing, self._window, self.bonds
+        made: list[Decision] = []
+        while True:
+            due = standing.next_due(customer)
+            if bonds is not None:
+                bond_due = bonds.next_due(customer)
+                # A tier that falls due at the same instant comes first, and one evaluation is for both.
+                if bond_due is not None and bond_due < until and (due is None or bond_due < due):
+                    made += bonds.evaluate(customer, bond_due, "time")
+                    continue
+            if due is None or due >= until:
+                return made
             staying = customer.low
             customer.slide(due - window)
             leaves = customer.low > staying and customer.times[customer.low - 1] == due - window
             reason = standing.reason_at(customer, due, leaves)
             customer.time = due
-            changes += standing.evaluate(customer, due, reason)
-        return changes
+            made += standing.evaluate(customer, due, reason)
+            if bonds is not None:
+                made += bonds.evaluate(customer, due, "time")
 
     def _known(self, customer: Customer, order_id: str, horizon: int) -> Order | None:
         """The order under an id, unless it is so old that its name is forgotten."""
@@ -236,7 +283,7 @@ class Fold:
             return None
         return order
 
-    def _purchase(self, customer: Customer, event: PurchaseMade, key: int, horizon: int, start: int) -> None:
+    def _purchase(self, customer: Customer, event: PurchaseMade, key: int, horizon: int, start: int) -> Order:
         at = event.occurred_at
         order = self._known(customer, event.order_id, horizon)
         if order is None:
@@ -244,7 +291,7 @@ class Fold:
             customer.orders[event.order_id] = order
             order.page = customer.record(order)
             customer.enter(order, start)
-            return
+            return order
         customer.leave(order, start)
         customer.changed(order)
         order.paid += event.amount
@@ -262,15 +309,16 @@ class Fold:
         else:
             _add_id(customer, order, key, at)
         customer.enter(order, start)
+        return order
 
-    def _refund(self, customer: Customer, event: RefundMade, key: int, horizon: int, start: int) -> None:
+    def _refund(self, customer: Customer, event: RefundMade, key: int, horizon: int, start: int) -> Order:
         at = event.occurred_at
         order = self._known(customer, event.order_id, horizon)
         if order is None:
             order = Order(0, event.order_id, None, 0, 0, None, (key, at), (at, event.amount))
             customer.orders[event.order_id] = order
             order.page = customer.record(order)
-            return
+            return order
         customer.leave(order, start)
         customer.changed(order)
         _add_id(customer, order, key, at)
@@ -279,6 +327,7 @@ class Fold:
         else:
             order.refunded += event.amount
         customer.enter(order, start)
+        return order
 
     def _rewind(self, shown: Customer, at: int) -> None:
         """Take a copy back to ``at``, which only what time brought separates from the customer's time."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from loyalty.bond import Bond
 from loyalty.contacts import ContactWindow
 from loyalty.customer import (
     Customer,
@@ -77,6 +78,8 @@ class _Head(msgspec.Struct, array_like=True, gc=False):
     open: msgspec.Raw
     generation: int = 0
     beneath: _Beneath | None = None
+    bond: Bond | None = None
+    actions: list[str] = []
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -104,7 +107,16 @@ class Packing:
         # Who is not moved yet will need what the longer of both windows covers.
         self._window = max(program.window for program in programs)
         self._ledger = rules.program.ledger
-        self._touches_kept = max(self._ledger, *(ContactWindow(program).reach for program in programs))
+        bonds = [bonds for bonds in rules.bonds if bonds is not None]
+        self._keeps_bonds = bool(bonds)
+        self._policies = [bond.policy for bond in bonds if bond.policy is not None]
+        self._touches_kept = max(
+            self._ledger,
+            *(ContactWindow(program).reach for program in programs),
+            *(bond.touches_reach for bond in bonds),
+        )
+        before_orders = [reach for bond in bonds if (reach := bond.touches_before_orders) is not None]
+        self._touches_before_orders = max(before_orders) if before_orders else None
 
     def unpack(self, customer_id: str, head: bytes | None, pages: Mapping[int, bytes]) -> Customer:
         """The customer of a head and all its sealed pages, by number; a new one where there is no head.
@@ -128,6 +140,8 @@ class Packing:
         customer.lifetime_orders = read.lifetime_orders
         customer.lifetime_monetary = read.lifetime_monetary
         customer.channels = read.channels
+        if read.bond is not None:
+            customer.bond, customer.actions = read.bond, read.actions
         if read.beneath is None:
             customer.earned = read.tier
         else:
@@ -165,7 +179,7 @@ class Packing:
         keeping = _Keeping(
             customer,
             0 if purchases_newest is None else max(0, purchases_newest - self._ledger),
-            0 if touchpoints_newest is None else max(0, touchpoints_newest - self._touches_kept),
+            self._touches_horizon(purchases_newest, touchpoints_newest),
             -1 if looked_back_from is None else max(-1, looked_back_from - self._window),
         )
         # The open page is written anyway. A quarter's delay makes the pruning cost little per event.
@@ -183,7 +197,22 @@ class Packing:
             customer.generation,
             _beneath(customer, 0 if commands_newest is None else commands_newest - self._ledger),
         )
+        if self._keeps_bonds:
+            for policy in self._policies:
+                policy.forget(customer.bond)
+            return Packed(_TAG + _write((*head, customer.bond, customer.actions)), written, dropped)
         return Packed(_TAG + _write(head), written, dropped)
+
+    def _touches_horizon(self, purchases_newest: int | None, touchpoints_newest: int | None) -> int:
+        """Touches before it are over: none that may come is a second of theirs, and no metric or attribution looks
+        back so far."""
+        if touchpoints_newest is None:
+            return 0
+        horizon = touchpoints_newest - self._touches_kept
+        if self._touches_before_orders is not None:
+            oldest_order = 0 if purchases_newest is None else purchases_newest - self._ledger
+            horizon = min(horizon, oldest_order - self._touches_before_orders)
+        return max(0, horizon)
 
 
 def _set_beneath(customer: Customer, read: _Beneath) -> None:
@@ -303,6 +332,7 @@ class _Keeping:
                 (i for i, t in enumerate(customer.touches) if t.time >= self.touches), len(customer.touches)
             )
             customer.touches[:end] = [touch for touch in customer.touches[:end] if id(touch) not in touches]
+            customer.tally = None
 
 
 def _index(customer: Customer) -> None:

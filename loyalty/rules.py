@@ -6,16 +6,20 @@ goes by the program before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from copy import copy
+from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
 from typing import Any
 
 import msgspec
 
+from loyalty.bond import Bond, BondMark
+from loyalty.bonds import Bonds
+from loyalty.contact_policy import Permission
 from loyalty.customer import Customer
 from loyalty.fold import Fold
 from loyalty.tiers import Ladder
-from loyalty.views import Beneath, Change, CustomerView, change_body, dump_line
+from loyalty.views import Beneath, Change, CustomerView, Decision, change_body, dump_line
+from schemas.bond_records import BondEvent
 from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade
 from schemas.program import Program
 from schemas.tier_change import TierEvent
@@ -59,6 +63,11 @@ class Rules:
         if previous is not None:
             self._old = Fold(msgspec.structs.replace(previous.program, ledger=program.ledger))
 
+    @property
+    def bonds(self) -> list[Bonds | None]:
+        """The rules for bonds of the programs that customers are on."""
+        return [fold.bonds for fold in (self._fold, self._old) if fold is not None]
+
     def new_customer(self, customer_id: str) -> Customer:
         """A customer of whom nothing is known: the first tier, ``tier_seq`` 0, no time."""
         return Customer(customer_id, self.generation)
@@ -69,7 +78,7 @@ class Rules:
 
     def apply(
         self, customer: Customer, event: PurchaseMade | RefundMade, newest: int | None
-    ) -> list[Change] | None:
+    ) -> list[Decision] | None:
         """See ``Fold.apply``."""
         if customer.generation == self.generation:
             return self._fold.apply(customer, event, newest)
@@ -80,13 +89,15 @@ class Rules:
             return None
         return self.move(customer) + (self._fold.apply(customer, event, newest) or [])
 
-    def touch(self, customer: Customer, event: TouchpointMade, newest: int | None) -> bool:
+    def touch(
+        self, customer: Customer, event: TouchpointMade, newest: int | None
+    ) -> list[Decision] | None:
         """See ``Fold.touch``; moves nobody."""
-        return self._fold.touch(customer, event, newest)
+        return self._of(customer).touch(customer, event, newest)
 
     def command(
         self, customer: Customer, event: OverrideCommanded, newest: int | None
-    ) -> list[Change] | None:
+    ) -> list[Decision] | None:
         """See ``Fold.command``. One that names a tier which only the present program has finds the customer
         moved."""
         if customer.generation == self.generation:
@@ -99,7 +110,7 @@ class Rules:
             return None
         return self.move(customer) + (self._fold.command(customer, event, newest) or [])
 
-    def advance(self, customer: Customer, until: int) -> list[Change]:
+    def advance(self, customer: Customer, until: int) -> list[Decision]:
         """See ``Fold.advance``; a customer for whom the change of program is due is moved on the way."""
         if customer.generation == self.generation:
             return self._fold.advance(customer, until)
@@ -108,7 +119,7 @@ class Rules:
             return old.advance(customer, until)
         return self.move(customer) + self._fold.advance(customer, until)
 
-    def move(self, customer: Customer) -> list[Change]:
+    def move(self, customer: Customer) -> list[Decision]:
         """Move a customer from the program before to the present one, now; nothing for one that is moved."""
         if customer.generation == self.generation:
             return []
@@ -127,6 +138,45 @@ class Rules:
             self.move(customer)
         self._of(customer).adopt(customer, told, parse_rfc3339(told.effective_at), beneath)
 
+    def bond_agrees(self, customer: Customer, mark: BondMark, body: BondEvent) -> bool:
+        """Whether what is known to be decided of the customer's bond ends with a published record."""
+        bonds = self._of(customer).bonds
+        return bonds is not None and bonds.agrees(customer, mark, body)
+
+    def adopt_bond(
+        self, customer: Customer, told: Sequence[tuple[BondMark, BondEvent]]
+    ) -> list[Decision]:
+        """Take over what was published of the bond, in the order of ``seq``, where the store lost it; then decide what
+        could not be decided while the customer was held, and hold it no longer.
+
+        Nothing may be told where the bond was held for the tier's sake alone.
+        """
+        made: list[Decision] = []
+        if told and told[-1][1].program.version == self.program.version:
+            # The bond is still held, so this decides of the tier alone.
+            made = self.move(customer)
+        customer.bond_held = False
+        bonds = self._of(customer).bonds
+        if bonds is not None:
+            made += bonds.adopt(customer, told) if told else bonds.catch_up(customer)
+        return made
+
+    def permission(self, customer: Customer, channel: str, action: str | None, at: int) -> Permission:
+        """See ``Bonds.permission``."""
+        return self._bonds(customer).permission(customer, channel, action, at)
+
+    def reserve(
+        self, customer: Customer, channel: str, action: str | None, at: int
+    ) -> tuple[Permission, list[Decision]]:
+        """See ``Bonds.reserve``."""
+        permission, made = self._bonds(customer).reserve(customer, channel, action, at)
+        return permission, [*made]
+
+    def bond_time(self, customer: Customer) -> int | None:
+        """See ``Bonds.time``; None also where the program keeps no bonds."""
+        bonds = self._of(customer).bonds
+        return None if bonds is None else bonds.time(customer)
+
     def shown(self, customer: Customer) -> tuple[str, int, int | None]:
         """What was told last of a customer: tier, ``tier_seq``, and until when the tier is at risk."""
         names = self._of(customer).standing.ladder.names
@@ -136,7 +186,7 @@ class Rules:
         """What stands beneath the tier that is shown; None where that is all."""
         return self._of(customer).standing.beneath(customer)
 
-    def withdraw(self, customer: Customer, tier: str, tier_seq: int, until: int) -> list[Change]:
+    def withdraw(self, customer: Customer, tier: str, tier_seq: int, until: int) -> list[Decision]:
         """Undo what was decided and not published since the customer was told to be in ``tier`` with
         ``tier_seq``: protected there until ``until``. A tier that the program lacks is left as it is.
         """
@@ -147,10 +197,10 @@ class Rules:
         if customer.generation == self.generation:
             return self._fold.next_due(customer)
         previous, old = self._before()
-        if customer.time is None:
-            return None
         due = old.next_due(customer)
-        at = max(customer.time, previous.at)
+        if customer.time is None and self.bond_time(customer) is None:
+            return due
+        at = max(customer.time or 0, previous.at)
         return at if due is None else min(at, due)
 
     def view(self, customer: Customer, at: int) -> CustomerView:
@@ -160,9 +210,7 @@ class Rules:
         previous, old = self._before()
         if at < previous.at:
             return old.view(customer, at)
-        shown = copy(customer)
-        self._move(shown)
-        return self._fold.view(shown, at)
+        return self._fold.view(self._moved_copy(customer), at)
 
     def advanced(self, customer: Customer, at: int) -> tuple[Program, Ladder, Customer]:
         """A copy of the customer as ``view`` has it at ``at``, with the program that holds then and its ladder.
@@ -175,8 +223,7 @@ class Rules:
             if at < previous.at:
                 fold = old
             else:
-                customer = copy(customer)
-                self._move(customer)
+                customer = self._moved_copy(customer)
         return fold.program, fold.standing.ladder, fold.as_of(customer, at)
 
     def readable(self, customer: Customer) -> dict[str, str]:
@@ -197,26 +244,42 @@ class Rules:
             return self.program
         return self.previous.program if self.previous and generation == self.generation - 1 else None
 
-    def _move(self, customer: Customer) -> tuple[list[Change], str]:
+    def _move(self, customer: Customer) -> tuple[list[Decision], str]:
         """The changes, and the tier before them."""
         previous, old = self._before()
         names = old.standing.ladder.names
         customer.generation = self.generation
-        customer.since = None
-        if customer.time is None:
-            return [], names[customer.tier]
-        changes = old.advance(customer, previous.at)
+        made = old.advance(customer, previous.at)
         before = names[customer.tier]
         customer.since = None
-        customer.time = max(customer.time, previous.at)
-        customer.arrange(customer.time - self.program.window)
-        changes += self._fold.standing.carry_over(customer, old.standing, previous.protect_until)
-        return changes, before
+        if customer.time is not None:
+            customer.time = max(customer.time, previous.at)
+            customer.arrange(customer.time - self.program.window)
+            made += self._fold.standing.carry_over(customer, old.standing, previous.protect_until)
+        bonds = self._fold.bonds
+        if bonds is not None:
+            made += bonds.carry_over(customer, old.bonds, previous.at)
+        elif old.bonds is not None:
+            customer.bond = Bond()
+        return made, before
+
+    def _moved_copy(self, customer: Customer) -> Customer:
+        """What the customer would be if it were moved now."""
+        shown = copy(customer)
+        shown.bond = deepcopy(customer.bond)
+        self._move(shown)
+        return shown
 
     def _before(self) -> tuple[Previous, Fold]:
         if self.previous is None or self._old is None:
             raise ValueError("a customer of another program, and these rules know no other")
         return self.previous, self._old
+
+    def _bonds(self, customer: Customer) -> Bonds:
+        bonds = self._of(customer).bonds
+        if bonds is None:
+            raise ValueError("the program has no [contact_policy]")
+        return bonds
 
     def _of(self, customer: Customer) -> Fold:
         return self._fold if customer.generation == self.generation else self._before()[1]

@@ -5,6 +5,8 @@ The rules are those of docs/tiers.md. The fold says when to evaluate, and has sl
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec.structs import replace
 
@@ -21,8 +23,15 @@ from schemas.times import parse_rfc3339
 class Standing:
     """Evaluates customers by one program's tiers. Times are epoch milliseconds, money is minor units."""
 
-    def __init__(self, program: Program, contacts: ContactWindow) -> None:
+    def __init__(
+        self,
+        program: Program,
+        contacts: ContactWindow,
+        segment_at: Callable[[Customer, int], str | None] | None = None,
+    ) -> None:
+        """``segment_at`` is there where the program has segments."""
         self.program = program
+        self._segment_at = segment_at
         self.ladder = Ladder(program)
         self._contacts = contacts
         self._grace = tuple(tier.grace_period for tier in program.tiers)
@@ -283,6 +292,7 @@ class Standing:
                 at_risk_until=customer.at_risk if at_risk else None,
                 needed=self.ladder.missing(customer, at, customer.earned) if at_risk else None,
                 beneath=self.beneath(customer),
+                segment=msgspec.UNSET if self._segment_at is None else self._segment_at(customer, at),
             )
         ]
 

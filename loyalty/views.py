@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from loyalty.bond import BondChange
 from schemas.money import format_minor
 from schemas.program import Program
 from schemas.tier_change import (
@@ -37,7 +38,7 @@ class Change(msgspec.Struct, frozen=True):
 
     Recency, frequency, monetary and the scores are as of ``effective_at``; ``contacts`` too, of what had been
     read. Both causes are None where time or a new program brought it. ``version`` is that of the program which
-    decided. ``needed`` is what a tier at risk lacks: money, orders, and within how many milliseconds the newest
+    decided. ``segment`` is the one at ``effective_at`` by what had been read, absent where there are none. ``needed`` is what a tier at risk lacks: money, orders, and within how many milliseconds the newest
     order would have to lie. ``beneath`` is None where the record shows all of the standing.
     """
 
@@ -63,6 +64,11 @@ class Change(msgspec.Struct, frozen=True):
     at_risk_until: int | None
     needed: tuple[int, int, int | None] | None
     beneath: Beneath | None
+    segment: str | None | msgspec.UnsetType = msgspec.UNSET
+
+
+Decision = Change | BondChange
+"""What an event or time brings, to be published in the order in which it was decided."""
 
 
 class CustomerView(msgspec.Struct, frozen=True):
@@ -81,6 +87,9 @@ class CustomerView(msgspec.Struct, frozen=True):
     lifetime_orders: int
     lifetime_monetary: int
     contacts: dict[str, ContactCounts]
+    has_segments: bool = False
+    segment: str | None = None
+    attachment: int = 0
 
 
 def change_body(program: Program, change: Change) -> TierEvent:
@@ -110,6 +119,7 @@ def change_body(program: Program, change: Change) -> TierEvent:
         benefits=change.benefits,
         at_risk_until=msgspec.UNSET if change.at_risk_until is None else format_ms(change.at_risk_until),
         needed=msgspec.UNSET if change.needed is None else needed(program, change.needed),
+        segment=change.segment,
     )
 
 
@@ -122,9 +132,9 @@ def needed(program: Program, missing: tuple[int, int, int | None]) -> Needed:
 
 
 def dump_line(program: Program, view: CustomerView) -> dict[str, Any]:
-    """A line of ``state dump --json``, its fields in the contract's order."""
+    """A line of ``state dump --json``, its fields in the contract's order; then those of segments, if there are any."""
     last = view.last_purchase_at
-    return {
+    line: dict[str, Any] = {
         "customer_id": view.customer_id,
         "as_of": format_ms(view.as_of),
         "tier": view.tier,
@@ -142,3 +152,6 @@ def dump_line(program: Program, view: CustomerView) -> dict[str, Any]:
             for channel, counts in view.contacts.items()
         },
     }
+    if view.has_segments:
+        line |= {"segment": view.segment, "attachment": view.attachment}
+    return line

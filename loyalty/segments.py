@@ -1,0 +1,190 @@
+"""Segments: which one a customer is in as of an instant, and when time alone may change it.
+
+Every test turns at most once while nothing arrives, but for steps of tenure, so the next instant at which anything may
+turn is found from the tests' thresholds, not from the history.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from loyalty.attachment import Attachment
+from loyalty.customer import Customer
+from loyalty.subscriptions import Subscriptions
+from schemas.program import Program
+from schemas.program_bonds import Bonds, Segment
+
+# So many of the newest orders say what is usual.
+_ORDERS_OF_GAP = 6
+_THOUSAND = 1_000
+
+
+class Axes:
+    """Value and silence, from the orders that count. Instants are never before the customer's own time."""
+
+    def __init__(self, program: Program) -> None:
+        self._window = program.window
+        self._frequency = program.scores.frequency
+        self._monetary = program.scores.monetary
+        # For each value, what it takes: pairs of orders and money, any of which is enough.
+        counts, sums = (0, 1, *self._frequency), (0, 0, *self._monetary)
+        self._takes = {
+            value: [(counts[f], sums[value - f]) for f in range(1, 6) if 1 <= value - f <= 5]
+            for value in range(2, 11)
+        }
+
+    def counted(self, customer: Customer, at: int) -> tuple[int, int]:
+        """How many orders count at ``at``, and their net."""
+        times, low, monetary = customer.times, customer.low, customer.monetary
+        start, end = at - self._window, len(customer.times)
+        while low < end and times[low] <= start:
+            order = customer.counted[low]
+            monetary -= order.paid - order.refunded
+            low += 1
+        return end - low, monetary
+
+    def value(self, customer: Customer, at: int) -> int:
+        """The scores for frequency and monetary, added: 0 to 10."""
+        count, monetary = self.counted(customer, at)
+        if not count:
+            return 0
+        return 2 + bisect_right(self._frequency, count) + bisect_right(self._monetary, monetary)
+
+    def value_falls_below(self, customer: Customer, least: int) -> int | None:
+        """When a value that is at least ``least`` will not be any more; None where it is not so much."""
+        last: int | None = None
+        for count, money in self._takes.get(least, [(1, 0)]):
+            lost = self.falls_below(customer, count, money)
+            if lost is not None and (last is None or lost > last):
+                last = lost
+        return last
+
+    def falls_below(self, customer: Customer, count: int, money: int) -> int | None:
+        """When fewer than ``count`` orders or less than ``money`` will count; None where they do not."""
+        times, index = customer.times, len(customer.times) - count
+        if index < 0:
+            return None
+        if money > 0:
+            counted, held, oldest = customer.counted, 0, len(times)
+            while held < money:
+                oldest -= 1
+                if oldest < 0:
+                    return None
+                order = counted[oldest]
+                held += order.paid - order.refunded
+            index = min(index, oldest)
+        return times[index] + self._window if index < len(times) else None
+
+    def last(self, customer: Customer, at: int) -> int | None:
+        """The newest order that counts at ``at``."""
+        times = customer.times
+        return times[-1] if times and times[-1] > at - self._window else None
+
+    def silent(self, customer: Customer, at: int, least: int) -> bool:
+        """Whether a customer who has bought has not for ``least`` milliseconds."""
+        if customer.lifetime_orders <= 0:
+            return False
+        last = self.last(customer, at)
+        return last is None or at - last >= least
+
+    def gap(self, customer: Customer, at: int) -> int | None:
+        """The customer's usual gap between orders; None for fewer than two."""
+        times = customer.times
+        low = bisect_right(times, at - self._window, customer.low)
+        newest = times[max(low, len(times) - _ORDERS_OF_GAP) :]
+        if len(newest) < 2:
+            return None
+        gaps = sorted(after - before for before, after in pairwise(newest))
+        return gaps[(len(gaps) - 1) // 2]
+
+    def lapsing(self, customer: Customer, at: int, gaps: int) -> bool:
+        """Whether the silence is longer than ``gaps`` thousandths of the usual gap."""
+        last = self.last(customer, at)
+        if last is None or last == at:
+            return False
+        gap = self.gap(customer, at)
+        return gap is not None and (at - last) * _THOUSAND > gaps * gap
+
+    def lapses(self, customer: Customer, after: int, gaps: int) -> Iterator[int]:
+        """The instants after one at which ``lapsing`` may turn: the silence is long enough, or orders leave and
+        another gap is the usual one."""
+        last = self.last(customer, after)
+        gap = None if last is None else self.gap(customer, after)
+        if last is None or gap is None:
+            return
+        yield last + gaps * gap // _THOUSAND + 1
+        times = customer.times
+        low = bisect_right(times, after - self._window, customer.low)
+        if len(times) - low <= _ORDERS_OF_GAP:
+            yield times[low] + self._window
+
+
+class Segments:
+    """One program's segments, by index in their order. Times are epoch milliseconds."""
+
+    def __init__(
+        self, bonds: Bonds, axes: Axes, attachment: Attachment, subscriptions: Subscriptions
+    ) -> None:
+        self._segments = bonds.segments
+        self.names = tuple(segment.name for segment in bonds.segments)
+        self._axes = axes
+        self._attachment = attachment
+        self._subscriptions = subscriptions
+        self._values = _asked(segment.min_value for segment in bonds.segments)
+        self._attachments = _asked(segment.min_attachment for segment in bonds.segments)
+        self._silences = _asked(segment.min_silence for segment in bonds.segments)
+        self._gaps = _asked(segment.min_gaps for segment in bonds.segments)
+        self._states = any(segment.subscription for segment in bonds.segments)
+
+    def at(self, customer: Customer, at: int, value: int, attachment: int) -> int:
+        """The segment at ``at``, where value and attachment are these."""
+        for index, segment in enumerate(self._segments):
+            if self._holds(segment, customer, at, value, attachment):
+                return index
+        raise AssertionError("the last segment has no keys")  # the program is checked
+
+    def next_turn(self, customer: Customer, after: int) -> int | None:
+        """The next instant after one at which a test may turn, if nothing more arrives."""
+        turns = [at for at in self._turns(customer, after) if at > after]
+        return min(turns) if turns else None
+
+    def _holds(self, segment: Segment, customer: Customer, at: int, value: int, attachment: int) -> bool:
+        return (
+            value >= segment.min_value
+            and attachment >= segment.min_attachment
+            and customer.lifetime_orders >= segment.min_orders
+            and (segment.max_orders is None or customer.lifetime_orders <= segment.max_orders)
+            and (segment.min_silence is None or self._axes.silent(customer, at, segment.min_silence))
+            and (segment.min_gaps is None or self._axes.lapsing(customer, at, segment.min_gaps))
+            and (
+                segment.subscription is None
+                or self._subscriptions.any_in(customer.bond, segment.subscription, at)
+            )
+        )
+
+    def _turns(self, customer: Customer, after: int) -> Iterator[int]:
+        axes, attachment = self._axes, self._attachment
+        for least in self._values:
+            if (lost := axes.value_falls_below(customer, least)) is not None:
+                yield lost
+        if self._attachments:
+            held = attachment.at(customer, after)
+            for least in self._attachments:
+                if held >= least and (lost := attachment.falls_below(customer, after, least)) is not None:
+                    yield lost
+            if (year := attachment.next_year(customer, after)) is not None:
+                yield year
+        if self._silences and (last := axes.last(customer, after)) is not None:
+            for least in self._silences:
+                yield last + least
+        for gaps in self._gaps:
+            yield from axes.lapses(customer, after, gaps)
+        if self._states and customer.bond.subscriptions:
+            yield from self._subscriptions.lapses(customer.bond, after)
+
+
+def _asked(thresholds: Iterable[int | None]) -> tuple[int, ...]:
+    """The different thresholds that ask for something."""
+    return tuple(sorted({threshold for threshold in thresholds if threshold}))
