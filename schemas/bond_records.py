@@ -158,7 +158,9 @@ def attribution_id(program_id: str, customer_id: str, attribution_seq: int) -> s
 
 
 _encoder = msgspec.json.Encoder()
-_decoders = {kind: msgspec.json.Decoder(kind) for kind in EVENT_TYPES}
+_decoders: dict[type, msgspec.json.Decoder[BondEvent]] = {
+    kind: msgspec.json.Decoder(kind) for kind in EVENT_TYPES
+}
 
 
 def encode(event: BondEvent) -> bytes:
@@ -169,7 +171,7 @@ def encode(event: BondEvent) -> bytes:
 def decode(kind: type[BondEvent], value: bytes) -> BondEvent:
     """The event of a record's value, unknown fields ignored. Raises ``ValueError`` for anything else."""
     try:
-        return _decoders[kind].decode(value)  # type: ignore[no-any-return]
+        return _decoders[kind].decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(f"expected a {EVENT_TYPES[kind]}: {error}") from error
 

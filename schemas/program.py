@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from schemas.money import MINOR_UNITS
+from schemas.program_bond_sections import BOND_SECTIONS, read_bonds
 from schemas.program_bonds import Bonds
 from schemas.program_table import ProgramError, Table, money, refuse, whole
 from schemas.program_tiers import Downgrade, RefundPolicy, Tier, read_tiers
@@ -109,7 +110,7 @@ def parse_program(text: str | bytes) -> Program:
     except (ValueError, RecursionError) as error:
         # Also of a number with thousands of digits, which tomllib leaves to int().
         raise ProgramError(f"file: expected TOML ({' '.join(str(error).split())})") from None
-    file = Table("", document, SECTIONS)
+    file = Table("", document, (*SECTIONS, *BOND_SECTIONS))
     program = _program(file)
     canonical = json.dumps(_canonical(program), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     version = hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -126,6 +127,7 @@ def _program(file: Table) -> Program:
         refuse("program.currency", f"expected {_CURRENCY_ALLOWED}")
     decimals = MINOR_UNITS[currency]
     window = head.duration("window", least=1)
+    tiers = read_tiers(file, decimals, window)
     return Program(
         id=program_id,
         currency=currency,
@@ -138,9 +140,10 @@ def _program(file: Table) -> Program:
         max_future=head.duration("max_future", "5m"),
         publish_from=_instant(head, "publish_from"),
         rates=_rates(file, currency),
-        tiers=read_tiers(file, decimals, window),
+        tiers=tiers,
         scores=_scores(file, decimals),
         protect_until=_instant(head, "protect_until"),
+        bonds=read_bonds(file, decimals, window, tiers),
     )
 
 
@@ -248,9 +251,24 @@ def _canonical(program: Program) -> dict[str, Any]:
         del content["protect_until"]
     if program.bonds is None:
         del content["bonds"]
+    else:
+        content["bonds"] = _without_defaults(program.bonds)
     for tier, told in zip(program.tiers, content["tiers"], strict=True):
         plain = Tier(tier.name)
         for key in _LATER_TIER_KEYS:
             if getattr(tier, key) == getattr(plain, key):
                 del told[key]
     return content
+
+
+def _without_defaults(value: Any) -> Any:
+    """A struct of the bonds, as JSON values, without what says only its default, at every depth."""
+    if isinstance(value, tuple):
+        return [_without_defaults(entry) for entry in value]
+    if not isinstance(value, msgspec.Struct):
+        return value
+    return {
+        field.name: _without_defaults(given)
+        for field in msgspec.structs.fields(value)
+        if (given := getattr(value, field.name)) != field.default
+    }

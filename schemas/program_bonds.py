@@ -146,7 +146,7 @@ class Bonds(msgspec.Struct, frozen=True):
 def default_segments(window: int) -> tuple[Segment, ...]:
     """The segments of a program that has ``[attachment]`` and names none; ``window`` in milliseconds."""
     return (
-        Segment("dormant", min_silence=window // 2),
+        Segment("dormant", min_silence=max(1, window // 2)),
         Segment("lapsing", min_gaps=3_000),
         Segment("loyal", min_value=8, min_attachment=10),
         Segment("spender", min_value=8),

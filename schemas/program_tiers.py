@@ -6,7 +6,7 @@ from typing import Literal, cast, get_args
 
 import msgspec
 
-from schemas.program_table import Table, money, refuse, whole
+from schemas.program_table import LONGEST, Table, money, refuse, whole
 from schemas.times import DAY
 
 Downgrade = Literal["requalify", "one_down", "base"]
@@ -16,9 +16,6 @@ _ENTER_KEYS = ("min_monetary", "min_frequency", "max_recency")
 _STAY_KEYS = ("retain_monetary", "retain_frequency", "grace_period", "downgrade", "refund_policy")
 TIER_KEYS = ("name", *_ENTER_KEYS, *_STAY_KEYS, "benefits")
 
-# So an instant to which a tier is kept is always one that can be written, which ends with the year 9999.
-_LONGEST_GRACE = 36_500 * DAY
-_MOST_BENEFITS = 32
 _LONGEST_BENEFIT = 256
 
 
@@ -91,15 +88,13 @@ def _tier(table: Table, decimals: int, window: int) -> Tier:
     if "retain_frequency" in table:
         value = whole(table.at("retain_frequency"), table.values["retain_frequency"], least=0)
         retain_frequency = _to_stay(table, "frequency", value, min_frequency)
-    grace_period = table.duration("grace_period", "0s")
-    if grace_period > _LONGEST_GRACE:
-        refuse(table.at("grace_period"), f"expected a duration of at most {_LONGEST_GRACE // DAY}d")
+    grace_period = table.duration("grace_period", "0s", most=LONGEST)
     downgrade = cast("Downgrade", table.choice("downgrade", get_args(Downgrade)))
-    if downgrade == "one_down" and window > _LONGEST_GRACE:
+    if downgrade == "one_down" and window > LONGEST:
         # A tier that is fallen to so may be kept for a whole window.
         refuse(
             table.at("downgrade"),
-            f"one_down is not allowed where program.window is above {_LONGEST_GRACE // DAY}d",
+            f"one_down is not allowed where program.window is above {LONGEST // DAY}d",
         )
     return Tier(
         name,
@@ -111,7 +106,7 @@ def _tier(table: Table, decimals: int, window: int) -> Tier:
         grace_period,
         downgrade,
         cast("RefundPolicy", table.choice("refund_policy", get_args(RefundPolicy))),
-        _benefits(table),
+        table.texts("benefits", _LONGEST_BENEFIT),
     )
 
 
@@ -125,19 +120,6 @@ def _to_stay(table: Table, what: str, value: int, to_enter: int) -> int | None:
     if value > to_enter:
         refuse(table.at(key), f"expected at most min_{what}: to stay may not take more than to enter")
     return None if value == to_enter else value
-
-
-def _benefits(table: Table) -> tuple[str, ...]:
-    allowed = (
-        f"an array of at most {_MOST_BENEFITS} different strings of 1 to {_LONGEST_BENEFIT} characters each"
-    )
-    entries = table.get("benefits", allowed, [])
-    if not isinstance(entries, list) or len(entries) > _MOST_BENEFITS:
-        refuse(table.at("benefits"), f"expected {allowed}")
-    for index, entry in enumerate(entries):
-        if not isinstance(entry, str) or not 1 <= len(entry) <= _LONGEST_BENEFIT or entry in entries[:index]:
-            refuse(f"{table.at('benefits')}[{index}]", f"expected {allowed}")
-    return tuple(entries)
 
 
 def _check_first(table: Table) -> None:
