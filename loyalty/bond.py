@@ -90,8 +90,8 @@ class Bond(msgspec.Struct, array_like=True, gc=False):
 
     Facts: ``seen`` (the newest event of any input), ``first_at`` (the first purchase), ``subscriptions``, ``zone`` and
     when it was told, ``visited_at`` (the newest inbound touch in a store), and when each benefit that a scenario asks
-    for was ``redeemed`` last. Decisions: the counters of ``BondMark``, ``digest`` of the last record, ``tier`` and ``tier_since`` as of the last evaluation,
-    ``watches`` by scenario, and ``placed``.
+    for was ``redeemed`` last. Decisions: the counters of ``BondMark``, ``digest`` of the last record, ``tier`` and
+    ``tier_since`` as of the last evaluation, ``watches`` by scenario, and ``placed``.
     """
 
     time: int | None = None

@@ -10,7 +10,7 @@ from functools import partial
 
 from loyalty.attachment import Attachment
 from loyalty.attribution import Attributions
-from loyalty.bond import Bond, BondChange, BondMark, Placed, Watch
+from loyalty.bond import BondChange, BondMark, Placed, Watch
 from loyalty.contact_policy import Permission
 from loyalty.customer import STALE, Bought, Customer, Named, Order, Touch
 from loyalty.scenarios import Made, Scenarios
@@ -66,9 +66,7 @@ class Bonds:
         policy_reach = 0 if self.policy is None else self.policy.reach
         self.touches_reach = max(sections.attachment.window, policy_reach)
         """How long before the newest touch touches are needed, whatever the ledger."""
-        self.touches_before_orders = (
-            None if sections.attribution is None else sections.attribution.campaign_window
-        )
+        self.touches_before_orders = None if self._attributions is None else self._attributions.reach
         """How long before the oldest order that may still come touches are needed; None where they are not."""
 
     @property
@@ -88,7 +86,7 @@ class Bonds:
         if order.key == key:
             bought = None
             attributions = self._attributions
-            converts = attributions is not None and attributions.converts(event.channel, event.store_id)
+            converts = attributions is not None and attributions.is_in_store(event.channel, event.store_id)
             if converts or event.subscription_id is not None:
                 bought = Bought(event.channel, event.store_id, event.campaign_id, event.subscription_id)
             order.bought = bought
@@ -101,9 +99,7 @@ class Bonds:
                 touch.action = _index(customer.actions, action)
             if action in SAYING:
                 self._subscriptions.said(bond, event.subscription_id, at, action)
-            elif (
-                action == REDEEM and event.campaign_id in self._benefits and event.direction == "inbound"
-            ):
+            elif action == REDEEM and event.campaign_id in self._benefits and event.direction == "inbound":
                 bond.redeemed[event.campaign_id] = max(at, bond.redeemed.get(event.campaign_id, -1))
         if event.direction == "inbound":
             if (event.channel == _STORE or event.store_id is not None) and at > bond.visited_at:
@@ -117,15 +113,19 @@ class Bonds:
             attributions.is_online(event.channel) or attributions.is_visit(event)
         ):
             touch.named = Named(
-                event.event_id, event.source, event.channel, event.store_id, event.campaign_id
+                event.event_id,
+                event.source,
+                event.channel,
+                event.action,
+                event.store_id,
+                event.campaign_id,
             )
 
     @staticmethod
     def seen(customer: Customer, at: int) -> None:
         """Note that an event of any input came: what is due has to be worked out anew."""
         customer.bond_due = STALE
-        if at > customer.bond.seen:
-            customer.bond.seen = at
+        customer.bond.seen = max(customer.bond.seen, at)
 
     # -- decisions -------------------------------------------------------------------------------------------------
 
@@ -163,7 +163,10 @@ class Bonds:
         if self._segments is not None:
             self._enter_segment(customer, at, reason, source, event_id, out)
         if self._attributions is not None and changed is not None:
-            out += self._attributions.after(customer, changed, at)
+            if isinstance(changed, Order):
+                out += self._attributions.after_order(customer, changed, at)
+            else:
+                out += self._attributions.after_touch(customer, changed, at)
         publish = partial(self._trigger, customer, at, out) if self._publishes(at) else None
         self._scenarios.evaluate(customer, at, publish)
         return out
@@ -217,7 +220,9 @@ class Bonds:
         at = max(at, self.time(customer) or 0)
         bond = customer.bond
         bond.reservations += 1
-        told = self._trigger_event(customer, at, reservation_id(self._program.id, customer.customer_id, bond.reservations))
+        told = self._trigger_event(
+            customer, at, reservation_id(self._program.id, customer.customer_id, bond.reservations)
+        )
         self._take_place(customer, told.event_id, at, channel)
         told.status, told.channel, told.expires_at = "reserved", channel, self._expires(at)
         return permission, [self._number(customer, told)]
@@ -259,7 +264,7 @@ class Bonds:
             return []
         out = self.evaluate(customer, at, "time")
         if self._attributions is not None:
-            out += self._attributions.after_all(customer, at)
+            out += self._attributions.after_adoption(customer, at)
         return out
 
     # -- views -----------------------------------------------------------------------------------------------------

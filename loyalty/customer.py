@@ -70,6 +70,7 @@ class Named(msgspec.Struct, array_like=True, frozen=True, gc=False):
     event_id: str
     source: str
     channel: str
+    action: str | None
     store_id: str | None
     campaign_id: str | None
 

@@ -124,9 +124,7 @@ class Fold:
         seen_at = ids.get(key)
         return seen_at is not None and (newest is None or seen_at >= newest - self._ledger)
 
-    def touch(
-        self, customer: Customer, event: TouchpointMade, newest: int | None
-    ) -> list[Decision] | None:
+    def touch(self, customer: Customer, event: TouchpointMade, newest: int | None) -> list[Decision] | None:
         """Note a touchpoint; the decisions it brings, what of the bond fell due before it first. None for a duplicate.
 
         ``newest`` is that of the touchpoints partition before it. Tiers and the customer's time are left alone.

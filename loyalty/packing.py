@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -198,10 +199,17 @@ class Packing:
             _beneath(customer, 0 if commands_newest is None else commands_newest - self._ledger),
         )
         if self._keeps_bonds:
-            for policy in self._policies:
-                policy.forget(customer.bond)
+            if customer.bond.placed and (at := customer.bond.time) is not None:
+                self._forget_places(customer.bond, at)
             return Packed(_TAG + _write((*head, customer.bond, customer.actions)), written, dropped)
         return Packed(_TAG + _write(head), written, dropped)
+
+    def _forget_places(self, bond: Bond, at: int) -> None:
+        """Let go of places that no cap can count any more: the longest of all policies, where there are two."""
+        if self._policies:
+            max(self._policies, key=attrgetter("reach")).forget(bond, at)
+        else:
+            bond.placed = []
 
     def _touches_horizon(self, purchases_newest: int | None, touchpoints_newest: int | None) -> int:
         """Touches before it are over: none that may come is a second of theirs, and no metric or attribution looks

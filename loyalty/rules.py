@@ -15,7 +15,7 @@ import msgspec
 from loyalty.bond import Bond, BondMark
 from loyalty.bonds import Bonds
 from loyalty.contact_policy import Permission
-from loyalty.customer import Customer
+from loyalty.customer import STALE, Customer
 from loyalty.fold import Fold
 from loyalty.tiers import Ladder
 from loyalty.views import Beneath, Change, CustomerView, Decision, change_body, dump_line
@@ -89,9 +89,7 @@ class Rules:
             return None
         return self.move(customer) + (self._fold.apply(customer, event, newest) or [])
 
-    def touch(
-        self, customer: Customer, event: TouchpointMade, newest: int | None
-    ) -> list[Decision] | None:
+    def touch(self, customer: Customer, event: TouchpointMade, newest: int | None) -> list[Decision] | None:
         """See ``Fold.touch``; moves nobody."""
         return self._of(customer).touch(customer, event, newest)
 
@@ -143,9 +141,7 @@ class Rules:
         bonds = self._of(customer).bonds
         return bonds is not None and bonds.agrees(customer, mark, body)
 
-    def adopt_bond(
-        self, customer: Customer, told: Sequence[tuple[BondMark, BondEvent]]
-    ) -> list[Decision]:
+    def adopt_bond(self, customer: Customer, told: Sequence[tuple[BondMark, BondEvent]]) -> list[Decision]:
         """Take over what was published of the bond, in the order of ``seq``, where the store lost it; then decide what
         could not be decided while the customer was held, and hold it no longer.
 
@@ -190,7 +186,8 @@ class Rules:
         """Undo what was decided and not published since the customer was told to be in ``tier`` with
         ``tier_seq``: protected there until ``until``. A tier that the program lacks is left as it is.
         """
-        return self._of(customer).standing.withdraw(customer, tier, tier_seq, until)
+        customer.bond_due = STALE
+        return [*self._of(customer).standing.withdraw(customer, tier, tier_seq, until)]
 
     def next_due(self, customer: Customer) -> int | None:
         """When time alone would next change the standing, or the program does; None where neither will."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from loyalty.bond import Run, Watch
-from loyalty.contact_policy import Permission, Policy
+from loyalty.contact_policy import ALLOWED, Policy
 from loyalty.customer import Customer
 from loyalty.holdout import Draw
 from loyalty.segments import Axes
@@ -15,8 +15,6 @@ from loyalty.subscriptions import Subscriptions
 from schemas.bond_records import HoldoutDraw, TriggerStatus
 from schemas.program import Program
 from schemas.program_bonds import Bonds, Scenario
-
-_ALLOWED = Permission("allow", None, None)
 
 
 class Condition(Protocol):
@@ -53,9 +51,7 @@ class Scenarios:
         ]
         self._axes = axes
         self._draw = None if bonds.holdout is None else Draw(bonds.holdout, bonds.scenarios)
-        self.policy = (
-            None if bonds.contact_policy is None else Policy(bonds.contact_policy, program.timezone)
-        )
+        self.policy = None if bonds.contact_policy is None else Policy(bonds.contact_policy, program.timezone)
 
     def evaluate(self, customer: Customer, at: int, publish: Callable[[Made], None] | None) -> None:
         """Begin, go on with and end runs. ``publish`` numbers a trigger, and takes a place under the caps for it; None
@@ -89,9 +85,10 @@ class Scenarios:
         for scenario, condition in self._scenarios:
             if scenario.name not in known and condition.holds(customer, at):
                 watches[scenario.name] = Watch(on=True)
-            elif (watch := watches.get(scenario.name)) and watch.run is not None:
-                if watch.run.step >= len(scenario.steps):
-                    watch.run = None
+                continue
+            run = watch.run if (watch := watches.get(scenario.name)) else None
+            if watch is not None and run is not None and run.step >= len(scenario.steps):
+                watch.run = None
 
     def turns(self, customer: Customer, after: int) -> Iterator[int]:
         """When a step is due, or a condition may turn: instants, some of which may lie before ``after``."""
@@ -128,9 +125,7 @@ class Scenarios:
             status, reason = "held_out", "holdout: overall" if draw.overall else "holdout: scenario"
         else:
             permission = (
-                _ALLOWED
-                if self.policy is None
-                else self.policy.permission(customer, step.channel, None, at)
+                ALLOWED if self.policy is None else self.policy.permission(customer, step.channel, None, at)
             )
             if permission.decision != "allow":
                 until = permission.until
@@ -157,9 +152,7 @@ def _is_cool(scenario: Scenario, watch: Watch, at: int) -> bool:
     return watch.last_started is None or at >= watch.last_started + scenario.cool_down
 
 
-def _condition(
-    scenario: Scenario, program: Program, axes: Axes, subscriptions: Subscriptions
-) -> Condition:
+def _condition(scenario: Scenario, program: Program, axes: Axes, subscriptions: Subscriptions) -> Condition:
     when = scenario.when
     if when == "segment":
         return _InSegment(scenario.segment)
@@ -173,7 +166,11 @@ def _condition(
         return _AtRisk()
     if when == "benefit_unused":
         return _BenefitUnused(scenario, program)
-    return _Renewal(scenario.before, subscriptions) if when == "subscription_renewal" else _Cancelled(subscriptions)
+    return (
+        _Renewal(scenario.before, subscriptions)
+        if when == "subscription_renewal"
+        else _Cancelled(subscriptions)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,10 +36,11 @@ class Beneath(msgspec.Struct, frozen=True):
 class Change(msgspec.Struct, frozen=True):
     """One record to publish. Instants and ``recency`` are in milliseconds, money in minor units.
 
-    Recency, frequency, monetary and the scores are as of ``effective_at``; ``contacts`` too, of what had been
-    read. Both causes are None where time or a new program brought it. ``version`` is that of the program which
-    decided. ``segment`` is the one at ``effective_at`` by what had been read, absent where there are none. ``needed`` is what a tier at risk lacks: money, orders, and within how many milliseconds the newest
-    order would have to lie. ``beneath`` is None where the record shows all of the standing.
+    Recency, frequency, monetary and the scores are as of ``effective_at``; ``contacts`` and ``segment`` too, of what
+    had been read (the latter absent where there are none). Both causes are None where time or a new program brought
+    it. ``version`` is that of the program which decided. ``needed`` is what a tier at risk lacks: money, orders, and
+    within how many milliseconds the newest order would have to lie. ``beneath`` is None where the record shows all of
+    the standing.
     """
 
     customer_id: str
@@ -64,7 +65,7 @@ class Change(msgspec.Struct, frozen=True):
     at_risk_until: int | None
     needed: tuple[int, int, int | None] | None
     beneath: Beneath | None
-    segment: str | None | msgspec.UnsetType = msgspec.UNSET
+    segment: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 Decision = Change | BondChange

@@ -246,7 +246,7 @@ def _next(rules: Rules, shown: Customer) -> tuple[Coming, ...]:
         if due is None:
             return ()
         if changes := rules.advance(then, due + 1):
-            return tuple(_coming(change) for change in changes)
+            return tuple(_coming(change) for change in changes if isinstance(change, Change))
     return ()
 
 

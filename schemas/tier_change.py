@@ -128,7 +128,7 @@ class TierEvent(msgspec.Struct, kw_only=True):
     ] = msgspec.UNSET
     needed: Needed | msgspec.UnsetType = msgspec.UNSET
     segment: Annotated[
-        str | None | msgspec.UnsetType,
+        str | msgspec.UnsetType | None,
         Meta(
             description="The customer's segment as of effective_at, by what had been read: no part of any promise of "
             "equality. Absent where the program has no segments."

@@ -120,7 +120,7 @@ class Refold:
         rules = self.rules
         self._apply: dict[str, Callable[[Customer, Any, int | None], Sequence[Change] | None]] = {
             PURCHASES: rules.apply,
-            TOUCHPOINTS: lambda customer, event, newest: () if rules.touch(customer, event, newest) else None,
+            TOUCHPOINTS: rules.touch,
             COMMANDS: rules.command,
         }
 

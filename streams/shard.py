@@ -134,7 +134,7 @@ class Shard:
         rules = self._rules
         self._apply: dict[str, Callable[[Customer, Any, int | None], Sequence[Change] | None]] = {
             PURCHASES: rules.apply,
-            TOUCHPOINTS: lambda customer, event, newest: () if rules.touch(customer, event, newest) else None,
+            TOUCHPOINTS: rules.touch,
             COMMANDS: rules.command,
         }
         metrics.paused.labels(partition).set(state.held is not None)

@@ -203,7 +203,7 @@ def test_a_tier_that_the_program_does_not_have_is_refused() -> None:
 def test_fields_added_at_the_end_by_later_versions_are_read_over() -> None:
     head = PACKING.pack(RULES.new_customer("900"), None, None).head
     fields = msgspec.msgpack.decode(head[1:])
-    longer = head[:1] + msgspec.msgpack.encode([*fields, {"segments": ["loyal"]}])
+    longer = head[:1] + msgspec.msgpack.encode([*fields, None, [], {"rewards": ["a"]}])
     assert PACKING.unpack("900", longer, {}).tier == 0
 
 

@@ -200,8 +200,8 @@ def test_a_duplicate_is_none_and_changes_nothing_until_its_id_is_forgotten() -> 
 def test_the_two_topics_have_ids_of_their_own() -> None:
     fold = Rules(program())
     customer, _ = read(fold, purchase(T0, event_id="e"))
-    assert fold.touch(customer, touch(T0, event_id="e"), None)
-    assert not fold.touch(customer, touch(T0 + 1, event_id="e"), T0)
+    assert fold.touch(customer, touch(T0, event_id="e"), None) == []
+    assert fold.touch(customer, touch(T0 + 1, event_id="e"), T0) is None
 
 
 def test_changes_before_publish_from_move_the_tier_in_silence() -> None:
@@ -222,7 +222,7 @@ def test_a_sweep_moves_the_time_by_silent_changes_too() -> None:
 def test_touchpoints_move_no_time_and_wait_in_the_first_tier() -> None:
     fold = Rules(program())
     customer = fold.new_customer("901")
-    assert fold.touch(customer, touch(T0), None)
+    assert fold.touch(customer, touch(T0), None) == []
     assert customer.time is None
     assert fold.advance(customer, T0 + 999 * DAY) == []
     assert fold.readable(customer) == {
@@ -355,6 +355,6 @@ def test_contacts_are_sorted_by_channel_with_both_directions() -> None:
     fold = Rules(program())
     customer = fold.new_customer("900")
     for event in (touch(T0, "web"), touch(T0, "app", "outbound"), touch(T0, "app")):
-        assert fold.touch(customer, event, None)
+        assert fold.touch(customer, event, None) == []
     contacts = fold.view(customer, T0).contacts
     assert list(contacts.items()) == [("app", ContactCounts(1, 1)), ("web", ContactCounts(1, 0))]

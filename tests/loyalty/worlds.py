@@ -291,7 +291,7 @@ class Shard:
         customer = self.customers.setdefault(event.customer_id, self.rules.new_customer(event.customer_id))
         now = event.occurred_at if newest is None else max(newest, event.occurred_at)
         if isinstance(event, TouchpointMade):
-            if not self.rules.touch(customer, event, newest):
+            if self.rules.touch(customer, event, newest) is None:
                 return False
             self.touchpoints_newest = now
             return True
