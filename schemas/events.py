@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Annotated, Literal, NoReturn, Protocol, cast
+from typing import Literal, NoReturn, Protocol, cast
 
 import msgspec
-from msgspec import Meta
 
 from schemas import fields as f
 from schemas.amounts import Amounts, is_zero
+from schemas.bodies import (
+    NO_ENVELOPE,
+    BondTouchpointBody,
+    read_bond_touchpoint,
+    read_identity,
+    read_object,
+    read_purchase,
+    read_touchpoint,
+)
 from schemas.cloud_events import Envelope, read_envelope
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
-from schemas.strict_json import JsonNumber, check_text, parse
+from schemas.strict_json import check_text, parse
 from schemas.times import format_ms, parse_rfc3339
+from schemas.zones import is_time_zone
 
 MAX_RECORD_BYTES = 64 * 1024
 """Key, value, and names and values of the headers together."""
@@ -116,57 +125,6 @@ def event_key(source: str, event_id: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
 
-# The shapes of the bodies for the typed decoder: the same rules as the tables in schemas.fields, which a test
-# holds against each other. In the shapes without an identity, that of the body is an unknown field.
-_Id = Annotated[str, Meta(min_length=1, max_length=128)]
-_Source = Annotated[str, Meta(max_length=128)]
-_Optional = Annotated[str, Meta(max_length=f.MAX_TEXT)] | None
-
-
-class _PurchaseBody(msgspec.Struct, gc=False, kw_only=True):
-    type: Literal["purchase", "refund"]
-    customer_id: _Id
-    occurred_at: str
-    order_id: _Id
-    amount: msgspec.Raw
-    currency: str
-    channel: _Optional = None
-    store_id: _Optional = None
-    campaign_id: _Optional = None
-    subscription_id: _Optional = None
-
-
-class _Purchase(_PurchaseBody, gc=False, kw_only=True):
-    event_id: _Id
-    source: _Source | None = None
-
-
-class _TouchpointBody(msgspec.Struct, gc=False, kw_only=True):
-    type: Literal["touchpoint"]
-    customer_id: _Id
-    occurred_at: str
-    channel: Annotated[str, Meta(min_length=1, max_length=64)]
-    direction: Literal["inbound", "outbound"]
-    action: _Optional = None
-    campaign_id: _Optional = None
-    store_id: _Optional = None
-    staff_id: _Optional = None
-    order_id: _Optional = None
-
-
-class _Touchpoint(_TouchpointBody, gc=False, kw_only=True):
-    event_id: _Id
-    source: _Source | None = None
-
-
-_PURCHASE = msgspec.json.Decoder(_Purchase)
-_PURCHASE_BODY = msgspec.json.Decoder(_PurchaseBody)
-_TOUCHPOINT = msgspec.json.Decoder(_Touchpoint)
-_TOUCHPOINT_BODY = msgspec.json.Decoder(_TouchpointBody)
-
-_FAILURES = (msgspec.MsgspecError, UnicodeDecodeError)
-
-
 class EventDecoder:
     """Decodes and validates records for one program.
 
@@ -179,6 +137,8 @@ class EventDecoder:
     def __init__(self, program: Program) -> None:
         self._amounts = Amounts(program)
         self._max_future = program.max_future
+        # A program that keeps no bonds does not know their fields, and unknown ones are ignored.
+        self._read_touchpoint = read_touchpoint if program.bonds is None else read_bond_touchpoint
         self._tiers = frozenset(tier.name for tier in program.tiers)
         self._tier_names = _names(program)
         self._command_fields = tuple(
@@ -190,15 +150,7 @@ class EventDecoder:
         """The purchase or refund of a record of the purchases topic."""
         value = _admitted(record)
         headers = record.headers
-        if headers and (envelope := _envelope(headers, value)) is not None:
-            body, event_id, source = _purchase_in(envelope, value)
-        else:
-            try:
-                plain = _PURCHASE.decode(value)
-            except _FAILURES:
-                body, event_id, source = _slow_purchase(value, _NO_ENVELOPE)
-            else:
-                body, event_id, source = plain, plain.event_id, plain.source or ""
+        body, event_id, source = read_purchase(value, _envelope(headers, value) if headers else None)
         occurred_at = _occurred_at(body.occurred_at)
         raw = bytes(body.amount)
         amount = self._amounts.minor(raw, body.currency)
@@ -226,16 +178,14 @@ class EventDecoder:
         """The touchpoint of a record of the touchpoints topic."""
         value = _admitted(record)
         headers = record.headers
-        if headers and (envelope := _envelope(headers, value)) is not None:
-            body, event_id, source = _touchpoint_in(envelope, value)
-        else:
-            try:
-                plain = _TOUCHPOINT.decode(value)
-            except _FAILURES:
-                body, event_id, source = _slow_touchpoint(value, _NO_ENVELOPE)
-            else:
-                body, event_id, source = plain, plain.event_id, plain.source or ""
+        envelope = _envelope(headers, value) if headers else None
+        body, event_id, source = self._read_touchpoint(value, envelope)
         occurred_at = _occurred_at(body.occurred_at)
+        subscription_id = trigger_id = timezone = None
+        if isinstance(body, BondTouchpointBody):
+            subscription_id, trigger_id, timezone = body.subscription_id, body.trigger_id, body.timezone
+            if timezone is not None and not is_time_zone(timezone):
+                raise f.invalid(f.TIMEZONE.name, f"expected {f.TIMEZONE.expected}")
         if occurred_at > record.timestamp + self._max_future:
             self._reject_future(record)
         return TouchpointMade(
@@ -250,16 +200,19 @@ class EventDecoder:
             body.store_id,
             body.staff_id,
             body.order_id,
+            subscription_id,
+            trigger_id,
+            timezone,
         )
 
     def command(self, record: Record) -> OverrideCommanded:
         """The override of a record of the customer commands topic. They are rare: there is one way, a slow one."""
         value = _admitted(record)
-        envelope = _envelope(record.headers, value) or _NO_ENVELOPE
-        content = _object(value)
+        envelope = _envelope(record.headers, value) or NO_ENVELOPE
+        content = read_object(value)
         # The type comes first: it says what the other fields are.
         f.COMMAND_TYPE.read(content)
-        event_id, source = _identity(content, envelope)
+        event_id, source = read_identity(content, envelope)
         clears = content.get(f.MODE.name) == "clear"
         texts = {
             field.name: field.read(content) or ""
@@ -356,67 +309,3 @@ def _names(program: Program) -> str:
     names = [json.dumps(tier.name, ensure_ascii=False) for tier in program.tiers]
     listed = " or ".join(names[:_NAMED])
     return listed if len(names) <= _NAMED else f"{listed}, or another of the program's {len(names)} tiers"
-
-
-_NO_ENVELOPE = Envelope(None, None)
-
-
-def _purchase_in(envelope: Envelope, value: bytes) -> tuple[_PurchaseBody, str, str]:
-    """A purchase whose identity stands in the headers. One with half of it there is rare, and read slowly."""
-    event_id, source = envelope
-    if event_id is not None and source is not None:
-        try:
-            return _PURCHASE_BODY.decode(value), event_id, source
-        except _FAILURES:
-            pass
-    return _slow_purchase(value, envelope)
-
-
-def _touchpoint_in(envelope: Envelope, value: bytes) -> tuple[_TouchpointBody, str, str]:
-    event_id, source = envelope
-    if event_id is not None and source is not None:
-        try:
-            return _TOUCHPOINT_BODY.decode(value), event_id, source
-        except _FAILURES:
-            pass
-    return _slow_touchpoint(value, envelope)
-
-
-def _slow_purchase(value: bytes, envelope: Envelope) -> tuple[_PurchaseBody, str, str]:
-    content = _object(value)
-    event_id, source = _identity(content, envelope)
-    texts = {field.name: field.read(content) for field in f.PURCHASE_FIELDS}
-    if f.AMOUNT_NAME not in content:
-        raise f.invalid(f.AMOUNT_NAME, "missing")
-    amount = msgspec.Raw(_json_text(content[f.AMOUNT_NAME]))
-    return _PurchaseBody(amount=amount, **cast("dict[str, str]", texts)), event_id, source  # type: ignore[arg-type]
-
-
-def _slow_touchpoint(value: bytes, envelope: Envelope) -> tuple[_TouchpointBody, str, str]:
-    content = _object(value)
-    event_id, source = _identity(content, envelope)
-    texts = {field.name: field.read(content) for field in f.TOUCHPOINT_FIELDS}
-    return _TouchpointBody(**cast("dict[str, str]", texts)), event_id, source  # type: ignore[arg-type]
-
-
-def _object(value: bytes) -> dict[str, object]:
-    content = parse(value)
-    if not isinstance(content, dict):
-        raise f.invalid("value", "expected a JSON object")
-    return content
-
-
-def _identity(content: dict[str, object], envelope: Envelope) -> tuple[str, str]:
-    event_id, source = envelope
-    if event_id is None:
-        event_id = f.EVENT_ID.read(content)
-    if source is None:
-        source = f.SOURCE.read(content)
-    return event_id or "", source or ""
-
-
-def _json_text(value: object) -> bytes:
-    """The text that was judged: of a number its own; a string's may be written anew, it means the same."""
-    if isinstance(value, JsonNumber):
-        return value.encode()
-    return json.dumps(value).encode() if isinstance(value, str) else b"null"

@@ -2,7 +2,8 @@
 outputs.
 
 An input's file is one JSON object: ``about``, ``topic`` (without prefix), ``key``, ``headers`` (pairs of name and
-value), ``timestamp`` (RFC 3339), ``expect``, and the value in one of four forms: ``value`` (JSON, or null for
+value), ``timestamp`` (RFC 3339), ``expect``, ``bonds`` (true where it is read so by a program that keeps bonds), and
+the value in one of four forms: ``value`` (JSON, or null for
 no value at all), ``text`` (as it stands), ``base64``, or ``pieces`` (pairs of a text and how often it stands
 there). An output's has ``about``, ``type`` (its ``ce_type``) and ``value``.
 """
@@ -31,6 +32,7 @@ class Example(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...]
     timestamp: int
     expect: dict[str, Any]
+    bonds: bool
 
 
 class OutputExample(NamedTuple):
@@ -73,6 +75,7 @@ def _read(path: Path) -> Example:
         tuple((name, None if text is None else text.encode()) for name, text in content.get("headers", ())),
         parse_rfc3339(content["timestamp"]),
         content["expect"],
+        content.get("bonds", False),
     )
 
 

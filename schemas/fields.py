@@ -11,6 +11,9 @@ from schemas.rejection import Reason, RejectedError
 MAX_TEXT = 256
 """Characters, for optional strings to which the contract sets no bound."""
 
+MAX_TRIGGER_ID = 512
+"""Characters: the longest program id, customer_id and name of a scenario make one trigger's id, too."""
+
 
 class TextField(msgspec.Struct, frozen=True):
     """A string of ``least`` to ``most`` characters (Unicode code points), or one of ``choices``.
@@ -79,6 +82,7 @@ def _is_unicode(text: str) -> bool:
 
 
 _UNBOUNDED = 1 << 62
+_BONDS_ONLY = "Read only where the program keeps bonds."
 
 EVENT_ID = TextField(
     "event_id",
@@ -141,6 +145,23 @@ CAMPAIGN_ID = TextField("campaign_id", "The campaign it belongs to.", required=F
 SUBSCRIPTION_ID = TextField("subscription_id", "The subscription it was bought under.", required=False)
 STAFF_ID = TextField("staff_id", "The member of staff, where there was one.", required=False)
 TOUCH_ORDER_ID = TextField("order_id", "The order it was about.", required=False)
+TOUCH_SUBSCRIPTION_ID = TextField(
+    "subscription_id",
+    f"The subscription that it pauses, resumes or cancels. {_BONDS_ONLY}",
+    required=False,
+)
+TRIGGER_ID = TextField(
+    "trigger_id",
+    f"The event_id of the nurturing trigger that it carries out, sent back by who sent the message. {_BONDS_ONLY}",
+    required=False,
+    most=MAX_TRIGGER_ID,
+)
+TIMEZONE = TextField(
+    "timezone",
+    f"The customer's time zone, by its IANA name; the newest counts. {_BONDS_ONLY}",
+    required=False,
+    form='the name of an IANA time zone, such as "Europe/Paris"',
+)
 
 COMMAND_TYPE = TextField("type", "What is to be done.", choices=("override",), example="override")
 MODE = TextField(
@@ -176,10 +197,13 @@ PURCHASE_FIELDS = (
     *(PURCHASE_TYPE, CUSTOMER_ID, OCCURRED_AT, ORDER_ID, CURRENCY),
     *(CHANNEL, STORE_ID, CAMPAIGN_ID, SUBSCRIPTION_ID),
 )
-TOUCHPOINT_FIELDS = (
+PLAIN_TOUCHPOINT_FIELDS = (
     *(TOUCHPOINT_TYPE, CUSTOMER_ID, OCCURRED_AT, TOUCH_CHANNEL, DIRECTION),
     *(ACTION, CAMPAIGN_ID, STORE_ID, STAFF_ID, TOUCH_ORDER_ID),
 )
+"""All that a program reads which keeps no bonds."""
+
+TOUCHPOINT_FIELDS = (*PLAIN_TOUCHPOINT_FIELDS, TOUCH_SUBSCRIPTION_ID, TRIGGER_ID, TIMEZONE)
 COMMAND_FIELDS = (COMMAND_TYPE, CUSTOMER_ID, OCCURRED_AT, MODE, TIER, UNTIL, ACTOR, COMMAND_REASON)
 HOLDING_NAMES = (TIER.name, UNTIL.name)
 """The fields of a command that holds something: not read where ``mode`` is ``clear``."""

@@ -39,6 +39,8 @@ _OWN_FIELDS: dict[Kind, tuple[str, ...]] = {
     "at-risk": ("at_risk_until", "needed"),
     "retained": (),
 }
+# And which are there only by programs that have any.
+_WHERE_THE_PROGRAM_HAS_SOME = ("benefits", "segment")
 _TIER_EVENTS: dict[Kind, tuple[str, str]] = {
     "changed": ("tier-change", "A customer's tier changed."),
     "at-risk": ("tier-at-risk", "A customer's tier is at risk: it is kept until an instant, and then falls."),
@@ -96,7 +98,7 @@ def tier_event_schema(kind: Kind) -> Schema:
         **described,
         "title": title,
         "description": about,
-        "required": [name for name in properties if name != "benefits"],
+        "required": [name for name in properties if name not in _WHERE_THE_PROGRAM_HAS_SOME],
     }
 
 

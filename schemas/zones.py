@@ -4,6 +4,13 @@ from functools import lru_cache
 from importlib import resources
 from zoneinfo import ZoneInfo
 
+_NAMES = frozenset(resources.files("tzdata").joinpath("zones").read_text("utf-8").split())
+
+
+def is_time_zone(name: str) -> bool:
+    """Whether ``time_zone`` knows the name, without reading the zone: names come from outside, and many."""
+    return name in _NAMES
+
 
 @lru_cache(maxsize=64)
 def time_zone(name: str) -> ZoneInfo:

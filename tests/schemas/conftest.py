@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from schemas.events import EventDecoder
 from schemas.example_files import PROGRAM_FILE
 from schemas.program import Program, load_program
+from schemas.program_bonds import Bonds
 
 
 class HandMadeRecord(NamedTuple):
@@ -30,14 +32,22 @@ def decoder(program: Program) -> EventDecoder:
 
 
 @pytest.fixture(scope="session")
-def decode(decoder: EventDecoder) -> Callable[[str, Any], Any]:
-    """Decodes a record as one of a topic."""
+def bonded(program: Program) -> EventDecoder:
+    """One of the same program, were it to keep bonds."""
+    return EventDecoder(msgspec.structs.replace(program, bonds=Bonds()))
+
+
+@pytest.fixture(scope="session")
+def decode(decoder: EventDecoder, bonded: EventDecoder) -> Callable[[str, Any], Any]:
+    """Decodes a record as one of a topic; an example of bonds by a program that keeps them."""
     by_topic = {
-        "purchases": decoder.purchase,
-        "touchpoints": decoder.touchpoint,
-        "customer-commands": decoder.command,
+        "purchases": EventDecoder.purchase,
+        "touchpoints": EventDecoder.touchpoint,
+        "customer-commands": EventDecoder.command,
     }
-    return lambda topic, record: by_topic[topic](record)
+    return lambda topic, record: by_topic[topic](
+        bonded if getattr(record, "bonds", False) else decoder, record
+    )
 
 
 @pytest.fixture(scope="session")

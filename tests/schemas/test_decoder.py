@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas import events, fields
+from schemas import bodies, fields
+from schemas.bond_records import trigger_id
 from schemas.events import (
     EventDecoder,
     OverrideCommanded,
@@ -24,6 +25,7 @@ from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.strict_json import check_text
 from schemas.times import parse_rfc3339
+from schemas.zones import _NAMES, is_time_zone, time_zone
 
 PURCHASE = {
     "event_id": "b1",
@@ -53,6 +55,11 @@ OVERRIDE = {
     "actor": "anna",
     "reason": "a late delivery",
 }
+BOND_FIELDS = {
+    "subscription_id": "coffee",
+    "trigger_id": "grocery:trigger/900/come-back/1/1",
+    "timezone": "Asia/Tokyo",
+}
 LIMIT = 65_536
 relaxed = settings(
     deadline=None,
@@ -79,8 +86,8 @@ def slow_decoder(program: Program, monkeypatch: pytest.MonkeyPatch) -> EventDeco
         def decode(self, value: bytes) -> None:
             raise msgspec.DecodeError
 
-    for name in ("_PURCHASE", "_PURCHASE_BODY", "_TOUCHPOINT", "_TOUCHPOINT_BODY"):
-        monkeypatch.setattr(events, name, Refusing())
+    for name in SHAPES:
+        monkeypatch.setattr(bodies, name, Refusing())
     return EventDecoder(program)
 
 
@@ -197,6 +204,73 @@ def test_brackets_in_strings_are_not_nesting() -> None:
         check_text(b"[" * 129 + b'"' + b"}" * 400 + b'"' + b"]" * 129)
 
 
+# --- what only a program reads that keeps bonds
+
+
+def test_a_touchpoint_says_what_bonds_ask_for(bonded: Any, record: Any) -> None:
+    made = bonded.touchpoint(record(to_json(TOUCHPOINT | BOND_FIELDS)))
+    assert {name: getattr(made, name) for name in BOND_FIELDS} == BOND_FIELDS
+    made = bonded.touchpoint(record(to_json(TOUCHPOINT | dict.fromkeys(BOND_FIELDS))))
+    assert {name: getattr(made, name) for name in BOND_FIELDS} == dict.fromkeys(BOND_FIELDS)
+    assert bonded.touchpoint(record(to_json(TOUCHPOINT))) == made
+
+
+WRONG = [
+    ("subscription_id", "x" * 257),
+    ("subscription_id", 5),
+    ("trigger_id", "x" * 513),
+    ("trigger_id", ["a"]),
+    ("timezone", ""),
+    ("timezone", "Mars/Base"),
+    ("timezone", "asia/tokyo"),
+    ("timezone", "../UTC"),
+    ("timezone", "+09:00"),
+    ("timezone", "x" * 300),
+    ("timezone", 9),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG, ids=lambda value: repr(value)[:20])
+def test_what_bonds_cannot_use_is_rejected_there_and_unknown_elsewhere(
+    decoder: Any, bonded: Any, record: Any, name: str, value: object
+) -> None:
+    body = to_json(TOUCHPOINT | {name: value})
+    for headers in ((), (("ce_specversion", b"1.0"), ("ce_id", b"t1"), ("ce_source", b""))):
+        reason, detail = rejection(bonded.touchpoint, record(body, headers=headers))
+        assert reason is Reason.INVALID_EVENT
+        assert detail.startswith(f"{name}: expected ")
+        plain = decoder.touchpoint(record(body, headers=headers))
+        assert plain == decoder.touchpoint(record(to_json(TOUCHPOINT)))
+
+
+def test_a_program_without_bonds_does_not_read_what_only_bonds_ask_for(decoder: Any, record: Any) -> None:
+    made = decoder.touchpoint(record(to_json(TOUCHPOINT | BOND_FIELDS)))
+    assert made == decoder.touchpoint(record(to_json(TOUCHPOINT)))
+    assert {name: getattr(made, name) for name in BOND_FIELDS} == dict.fromkeys(BOND_FIELDS)
+
+
+def test_a_wrong_time_zone_comes_before_a_future_event(bonded: Any, record: Any) -> None:
+    late = record(to_json(TOUCHPOINT | {"timezone": "Mars/Base"}), timestamp=0)
+    assert rejection(bonded.touchpoint, late)[0] is Reason.INVALID_EVENT
+
+
+def test_the_longest_trigger_can_be_sent_back(bonded: Any, record: Any) -> None:
+    longest = trigger_id("p" * 64, "c" * 128, "s" * 64, 10**9, 16)
+    assert len(longest) > fields.MAX_TEXT
+    made = bonded.touchpoint(record(to_json(TOUCHPOINT | {"trigger_id": longest})))
+    assert made.trigger_id == longest
+
+
+def test_a_time_zone_is_known_by_name_where_it_can_be_read() -> None:
+    assert is_time_zone("UTC")
+    for name in _NAMES:
+        assert time_zone(name).key == name
+    for name in ("", "Europe", "Mars/Base", "../UTC", "zone.tab", "leapseconds", "europe/paris"):
+        assert not is_time_zone(name)
+        with pytest.raises(ValueError, match="no "):
+            time_zone(name)
+
+
 # --- the two ways, and arbitrary input
 
 json_values = st.recursive(
@@ -213,6 +287,7 @@ json_values = st.recursive(
             "touchpoint",
             "clear",
             "gold",
+            "Asia/Tokyo",
             "USD",
             "EUR",
             "JPY",
@@ -221,13 +296,16 @@ json_values = st.recursive(
             "1.5",
             "x" * 129,
             "x" * 257,
+            "x" * 513,
         ]
     ),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
 names = st.sampled_from(
-    sorted({*PURCHASE, *TOUCHPOINT, *OVERRIDE, "source", "store_id", "action", "staff_id", "other"})
+    sorted(
+        {*PURCHASE, *TOUCHPOINT, *OVERRIDE, *BOND_FIELDS, "source", "store_id", "action", "staff_id", "other"}
+    )
 )
 headers = st.lists(
     st.tuples(
@@ -263,9 +341,9 @@ def mutated_events(draw: st.DrawFn) -> bytes:
     value=st.binary(max_size=300) | mutated_events(), headers=headers, key=st.none() | st.binary(max_size=9)
 )
 def test_whatever_comes_is_an_event_or_a_rejection(
-    decoder: Any, record: Any, value: bytes, headers: Any, key: bytes | None
+    decoder: Any, bonded: Any, record: Any, value: bytes, headers: Any, key: bytes | None
 ) -> None:
-    for decode in (decoder.purchase, decoder.touchpoint, decoder.command):
+    for decode in (decoder.purchase, decoder.touchpoint, decoder.command, bonded.touchpoint):
         event = outcome(decode, record(value, key, headers))
         if isinstance(event, tuple):
             reason, detail = event
@@ -282,24 +360,24 @@ def test_whatever_comes_is_an_event_or_a_rejection(
 @relaxed
 @given(value=mutated_events(), headers=headers)
 def test_the_fast_way_and_the_slow_way_say_the_same(
-    decoder: EventDecoder, slow_decoder: EventDecoder, record: Any, value: bytes, headers: Any
+    slow_decoder: EventDecoder, bonded: EventDecoder, record: Any, value: bytes, headers: Any
 ) -> None:
+    ways = (slow_decoder.purchase, slow_decoder.touchpoint, bonded.touchpoint)
     # The slow decoder's fixture has replaced the typed decoders for the whole test: back for a moment.
     with pytest.MonkeyPatch.context() as fast_again:
         for name, shape in SHAPES.items():
-            fast_again.setattr(events, name, msgspec.json.Decoder(shape))
-        fast = [outcome(decoder.purchase, record(value, headers=headers))]
-        fast.append(outcome(decoder.touchpoint, record(value, headers=headers)))
-    slow = [outcome(slow_decoder.purchase, record(value, headers=headers))]
-    slow.append(outcome(slow_decoder.touchpoint, record(value, headers=headers)))
-    assert fast == slow
+            fast_again.setattr(bodies, name, msgspec.json.Decoder(shape))
+        fast = [outcome(decode, record(value, headers=headers)) for decode in ways]
+    assert fast == [outcome(decode, record(value, headers=headers)) for decode in ways]
 
 
 SHAPES = {
-    "_PURCHASE": events._Purchase,
-    "_PURCHASE_BODY": events._PurchaseBody,
-    "_TOUCHPOINT": events._Touchpoint,
-    "_TOUCHPOINT_BODY": events._TouchpointBody,
+    "_PURCHASE": bodies.Purchase,
+    "_PURCHASE_BODY": bodies.PurchaseBody,
+    "_TOUCHPOINT": bodies.Touchpoint,
+    "_TOUCHPOINT_BODY": bodies.TouchpointBody,
+    "_BOND_TOUCHPOINT": bodies.BondTouchpoint,
+    "_BOND_TOUCHPOINT_BODY": bodies.BondTouchpointBody,
 }
 
 
@@ -349,6 +427,7 @@ def test_the_typed_shapes_have_the_fields_of_the_published_tables() -> None:
     def table(rows: tuple[fields.TextField, ...]) -> dict[str, bool]:
         return {row.name: not row.required for row in (*fields.IDENTITY_FIELDS, *rows)}
 
-    assert optional(events._Purchase) == {**table(fields.PURCHASE_FIELDS), "amount": False}
-    assert optional(events._Touchpoint) == table(fields.TOUCHPOINT_FIELDS)
+    assert optional(bodies.Purchase) == {**table(fields.PURCHASE_FIELDS), "amount": False}
+    assert optional(bodies.Touchpoint) == table(fields.PLAIN_TOUCHPOINT_FIELDS)
+    assert optional(bodies.BondTouchpoint) == table(fields.TOUCHPOINT_FIELDS)
     assert PurchaseMade.__struct_fields__ == RefundMade.__struct_fields__

@@ -13,10 +13,12 @@ import pytest
 
 from schemas import generate, json_schemas
 from schemas.asyncapi import asyncapi_document
+from schemas.bond_records import trigger_id
 from schemas.dead_letter import dead_letter_headers
 from schemas.example_files import output_examples
 from schemas.rejection import Reason
 from schemas.tier_change import EVENT_TYPES, decode, headers
+from schemas.times import parse_rfc3339
 
 DOCUMENT = asyncapi_document()
 
@@ -118,13 +120,15 @@ def test_the_schema_of_a_tier_records_headers_takes_them(message: str) -> None:
     assert [name for name, _ in made] == schema["required"]
 
 
-def test_the_bodies_shown_in_the_event_reference_are_real(decoder: Any, record: Any) -> None:
+def test_the_bodies_shown_in_the_event_reference_are_real(decoder: Any, bonded: Any, record: Any) -> None:
     text = (Path(__file__).parents[2] / "docs" / "events.md").read_text("utf-8")
-    purchase, touchpoint, override, *told = (
+    purchase, touchpoint, triggered, override, *told = (
         block.encode() for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     )
     assert decoder.purchase(record(purchase)).amount == 1240
     assert decoder.touchpoint(record(touchpoint)).channel == "email"
+    sent_back = bonded.touchpoint(record(triggered, timestamp=parse_rfc3339("2017-05-01T09:00:09Z")))
+    assert sent_back.trigger_id == trigger_id("grocery", "900", "come-back", 1, 1)
     assert decoder.command(record(override)).tier == "gold"
     # They are the examples, word for word.
     assert {decode(body).kind: json.loads(body) for body in told} == {

@@ -77,6 +77,7 @@ common = st.builds(
     ),
     contacts=st.dictionaries(st.text(max_size=5), st.builds(ContactCounts, counts, counts), max_size=3),
     benefits=st.lists(st.text(min_size=1, max_size=8), max_size=3).map(tuple),
+    segment=st.just(msgspec.UNSET) | st.none() | st.text(min_size=1),
 )
 events = st.builds(lambda event, own: msgspec.structs.replace(event, **own), common, own_fields)
 
@@ -94,7 +95,7 @@ def test_there_is_an_example_of_each_kind() -> None:
 
 @pytest.mark.parametrize("example", OUTPUTS.values(), ids=lambda e: e.name)
 def test_the_bodies_have_the_fields_of_their_kind_in_order(example: OutputExample) -> None:
-    # The changed kind's is the contract's, with benefits.
+    # The changed kind's is the contract's, with benefits and segment.
     event = decode(body(example.name))
     assert encode(event) == body(example.name)
     assert event.kind == KINDS[example.name]
@@ -122,14 +123,23 @@ def test_a_body_of_a_program_without_benefits_says_nothing_of_them(name: str) ->
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
+def test_a_body_of_a_program_without_segments_says_nothing_of_them(name: str) -> None:
+    plain = decode(body(name, "segment"))
+    assert plain.segment is msgspec.UNSET
+    assert encode(plain) == body(name, "segment")
+    # A customer without one says so, where there are segments.
+    assert json.loads(encode(decode(body(name, segment=None))))["segment"] is None
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
 def test_a_schema_asks_for_the_fields_of_its_kind_and_for_no_other(name: str) -> None:
     schema = tier_event_schema(KINDS[name])
     validator = jsonschema.Draft202012Validator(schema)
     assert list(schema["properties"]) == list(OUTPUTS[name].value)
-    assert set(schema["required"]) == schema["properties"].keys() - {"benefits"}
+    assert set(schema["required"]) == schema["properties"].keys() - {"benefits", "segment"}
     validator.validate(OUTPUTS[name].value)
     for key in OUTPUTS[name].value:
-        assert validator.is_valid(json.loads(body(name, key))) == (key == "benefits")
+        assert validator.is_valid(json.loads(body(name, key))) == (key in {"benefits", "segment"})
 
 
 def test_no_schema_takes_what_lacks_its_own_fields() -> None:
