@@ -156,6 +156,9 @@ class Bonds:
         at = max(at, self.time(customer) or 0)
         bond.time = at
         customer.bond_due = STALE
+        if isinstance(changed, Order) and not _is_newest(customer, changed) and customer.tally is not None:
+            # Something may count less now, or for less long.
+            customer.tally.lost.clear()
         tier = self._tiers[customer.tier]
         if tier != bond.tier:
             bond.tier, bond.tier_since = tier, at
@@ -411,6 +414,12 @@ class Bonds:
         watch.on, watch.runs = True, body.run
         watch.last_started = parse_rfc3339(body.run_started_at)
         self._scenarios.went_on(body.scenario, watch, watch.last_started, body.step, at)
+
+
+def _is_newest(customer: Customer, order: Order) -> bool:
+    """Whether an order has only added to what counts: it is the newest, of one part, and nothing was refunded."""
+    counted = customer.counted
+    return bool(counted) and counted[-1] is order and order.more is None
 
 
 def _digest(body: BondEvent) -> int:

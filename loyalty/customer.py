@@ -149,15 +149,22 @@ _first = itemgetter(0)
 
 
 class Tally:
-    """The touches that attachment was added up from last: those from index ``low`` up to ``size``, as of ``at``.
-    ``channels`` has how many inbound ones there are by channel."""
+    """What was worked out last of a bond, to be gone on from.
 
-    __slots__ = ("at", "channels", "low", "points", "size")
+    Attachment was added up from the touches from index ``low`` up to ``size``, as of ``at``; ``channels`` has how many
+    inbound ones there are by channel. ``lost`` has, by threshold of value and of attachment, an instant before which
+    it surely still holds if nothing is taken away. ``gap`` is the usual gap of orders at the times ``gap_of``.
+    """
+
+    __slots__ = ("at", "channels", "gap", "gap_of", "lost", "low", "points", "size")
 
     def __init__(self) -> None:
         self.at = -1
         self.low = self.size = self.points = 0
         self.channels: dict[int, int] = {}
+        self.lost: dict[tuple[str, int], int] = {}
+        self.gap: int | None = None
+        self.gap_of: list[int] | None = None
 
 
 class Page:

@@ -7,11 +7,11 @@ turn is found from the tests' thresholds, not from the history.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from loyalty.attachment import Attachment
-from loyalty.customer import Customer
+from loyalty.customer import Customer, Tally
 from loyalty.subscriptions import Subscriptions
 from schemas.program import Program
 from schemas.program_bonds import Bonds, Segment
@@ -19,6 +19,7 @@ from schemas.program_bonds import Bonds, Segment
 # So many of the newest orders say what is usual.
 _ORDERS_OF_GAP = 6
 _THOUSAND = 1_000
+_NEVER = 1 << 62
 
 
 class Axes:
@@ -91,13 +92,16 @@ class Axes:
 
     def gap(self, customer: Customer, at: int) -> int | None:
         """The customer's usual gap between orders; None for fewer than two."""
-        times = customer.times
-        low = bisect_right(times, at - self._window, customer.low)
-        newest = times[max(low, len(times) - _ORDERS_OF_GAP) :]
-        if len(newest) < 2:
-            return None
-        gaps = sorted(after - before for before, after in pairwise(newest))
-        return gaps[(len(gaps) - 1) // 2]
+        times, count = customer.times, len(customer.times)
+        first = count - _ORDERS_OF_GAP
+        if first < customer.low or times[first] <= at - self._window:
+            first = bisect_right(times, at - self._window, customer.low)
+        newest, tally = times[first:], customer.tally
+        if tally is None:
+            return _usual(newest)
+        if tally.gap_of != newest:
+            tally.gap_of, tally.gap = newest, _usual(newest)
+        return tally.gap
 
     def lapsing(self, customer: Customer, at: int, gaps: int) -> bool:
         """Whether the silence is longer than ``gaps`` thousandths of the usual gap."""
@@ -147,8 +151,8 @@ class Segments:
 
     def next_turn(self, customer: Customer, after: int) -> int | None:
         """The next instant after one at which a test may turn, if nothing more arrives."""
-        turns = [at for at in self._turns(customer, after) if at > after]
-        return min(turns) if turns else None
+        turn = min([at for at in self._turns(customer, after) if at > after], default=_NEVER)
+        return None if turn == _NEVER else turn
 
     def _holds(self, segment: Segment, customer: Customer, at: int, value: int, attachment: int) -> bool:
         return (
@@ -166,16 +170,19 @@ class Segments:
 
     def _turns(self, customer: Customer, after: int) -> Iterator[int]:
         axes, attachment = self._axes, self._attachment
-        for least in self._values:
-            if (lost := axes.value_falls_below(customer, least)) is not None:
-                yield lost
-        if self._attachments:
-            held = attachment.at(customer, after)
-            for least in self._attachments:
-                if held >= least and (lost := attachment.falls_below(customer, after, least)) is not None:
-                    yield lost
-            if (year := attachment.next_year(customer, after)) is not None:
-                yield year
+        held = attachment.at(customer, after)
+        tally = customer.tally
+        assert tally is not None  # there from now on
+        if self._values:
+            value = axes.value(customer, after)
+            for least in self._values:
+                if value >= least:
+                    yield self._lost(tally, "value", least, customer, after)
+        for least in self._attachments:
+            if held >= least:
+                yield self._lost(tally, "attachment", least, customer, after)
+        if self._attachments and (year := attachment.next_year(customer, after)) is not None:
+            yield year
         if self._silences and (last := axes.last(customer, after)) is not None:
             for least in self._silences:
                 yield last + least
@@ -183,6 +190,26 @@ class Segments:
             yield from axes.lapses(customer, after, gaps)
         if self._states and customer.bond.subscriptions:
             yield from self._subscriptions.lapses(customer.bond, after)
+
+    def _lost(self, tally: Tally, axis: str, least: int, customer: Customer, after: int) -> int:
+        """An instant before which a threshold that holds is not lost. What comes only puts it off, so one that was
+        worked out once is good until it is reached: most never are."""
+        lost = tally.lost.get((axis, least), -1)
+        if lost <= after:
+            exact = (
+                self._axes.value_falls_below(customer, least)
+                if axis == "value"
+                else self._attachment.falls_below(customer, after, least)
+            )
+            lost = tally.lost[axis, least] = _NEVER if exact is None else exact
+        return lost
+
+
+def _usual(times: Sequence[int]) -> int | None:
+    if len(times) < 2:
+        return None
+    gaps = sorted(after - before for before, after in pairwise(times))
+    return gaps[(len(gaps) - 1) // 2]
 
 
 def _asked(thresholds: Iterable[int | None]) -> tuple[int, ...]:
