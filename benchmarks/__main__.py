@@ -1,6 +1,6 @@
 """`make bench`: rounds of a bare reader and of one worker, in turn, on one broker. See docs/performance.md.
 
-`make bench ARGS=apply` is another benchmark: benchmarks/apply.py.
+`make bench ARGS=apply` and `ARGS=bonds` are other benchmarks: benchmarks/apply.py, benchmarks/bonds.py.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.apply import apply
+from benchmarks.bonds import bonds
 from benchmarks.load import purchases
 from benchmarks.results import RESULTS, Numbers, machine, machine_line, write
 from benchmarks.worker import BenchmarkError, measure
@@ -75,6 +76,7 @@ def main(context: click.Context, rounds: int, events: int, as_json: bool) -> Non
 
 
 main.add_command(apply)
+main.add_command(bonds)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> Never:

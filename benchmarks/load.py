@@ -1,4 +1,4 @@
-"""The demo's purchases, again and again: each pass is the year before, with orders and ids of its own."""
+"""The demo's events, again and again: each pass is the year before, with orders and ids of its own."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,15 @@ _YEAR = re.compile(rb'"occurred_at":"([0-9]{4})-')
 
 def purchases(count: int) -> list[Event]:
     """So many purchases in order of time. The last pass is the real year, those before it lie earlier."""
-    year = [event for event in events() if event.topic == PURCHASES]
+    return _passes([event for event in events() if event.topic == PURCHASES], count)
+
+
+def everything(count: int) -> list[Event]:
+    """The same of purchases and touchpoints together."""
+    return _passes(events(), count)
+
+
+def _passes(year: list[Event], count: int) -> list[Event]:
     passes = -(-count // len(year))
     if passes > 40:  # nothing may lie before 1970
         raise ValueError(f"at most {40 * len(year):,} events")
