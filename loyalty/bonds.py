@@ -393,10 +393,8 @@ class Bonds:
         due: int | None = None
         if self._segments is not None:
             due = self._segments.next_turn(customer, after)
-        for at in self._scenarios.turns(customer, after):
-            if at > after and (due is None or at < due):
-                due = at
-        return due
+        turn = self._scenarios.next_turn(customer, after)
+        return turn if due is None or (turn is not None and turn < due) else due
 
     def _begin(self, customer: Customer) -> None:
         """What is known of a customer for whom no bond was kept so far: the orders that are."""

@@ -239,11 +239,12 @@ class Fold:
 
     def _reach(self, customer: Customer, at: int) -> list[Decision]:
         """Bring the customer to ``at``, with what falls due strictly before it."""
+        # Before the window slides: the bond's tests look at what counts now.
+        bond_due = None if self.bonds is None else self.bonds.next_due(customer)
         start = at - self._window
         low, monetary = customer.low, customer.monetary
         customer.slide(start)
         made: list[Decision] = []
-        bond_due = None if self.bonds is None else self.bonds.next_due(customer)
         # A tier that still holds at ``at`` held all the way, and nothing was due.
         if not self._is_settled(customer, at) or (bond_due is not None and bond_due < at):
             customer.low, customer.monetary = low, monetary

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,8 @@ from schemas.bond_records import HoldoutDraw, TriggerStatus
 from schemas.program import Program
 from schemas.program_bonds import Bonds, Scenario
 
+_NEVER = 1 << 62
+
 
 class Condition(Protocol):
     """What a scenario watches. Instants are bond times, epoch milliseconds."""
@@ -24,7 +26,7 @@ class Condition(Protocol):
         """Whether it is true at an instant that is not before anything that was read."""
         ...
 
-    def turns(self, customer: Customer, after: int) -> Iterator[int]:
+    def turns(self, customer: Customer, after: int) -> Sequence[int]:
         """When it may turn, if nothing more arrives: instants, some of which may lie before ``after``."""
         ...
 
@@ -49,7 +51,7 @@ class Scenarios:
         self._scenarios = [
             (scenario, _condition(scenario, program, axes, subscriptions)) for scenario in bonds.scenarios
         ]
-        self._axes = axes
+        self._turning = [condition for _, condition in self._scenarios if not isinstance(condition, _TOLD)]
         self._draw = None if bonds.holdout is None else Draw(bonds.holdout, bonds.scenarios)
         self.policy = None if bonds.contact_policy is None else Policy(bonds.contact_policy, program.timezone)
 
@@ -90,14 +92,17 @@ class Scenarios:
             if watch is not None and run is not None and run.step >= len(scenario.steps):
                 watch.run = None
 
-    def turns(self, customer: Customer, after: int) -> Iterator[int]:
-        """When a step is due, or a condition may turn: instants, some of which may lie before ``after``."""
-        watches = customer.bond.watches
-        for scenario, condition in self._scenarios:
-            watch = watches.get(scenario.name)
-            if watch is not None and watch.run is not None:
-                yield watch.run.due
-            yield from condition.turns(customer, after)
+    def next_turn(self, customer: Customer, after: int) -> int | None:
+        """The next instant after one at which a step is due or a condition may turn, if nothing more arrives."""
+        turn = _NEVER
+        for watch in customer.bond.watches.values():
+            if watch.run is not None and after < watch.run.due < turn:
+                turn = watch.run.due
+        for condition in self._turning:
+            for at in condition.turns(customer, after):
+                if after < at < turn:
+                    turn = at
+        return None if turn == _NEVER else turn
 
     def went_on(self, scenario_name: str, watch: Watch, started: int, step: int, at: int) -> None:
         """Let a run stand as its published trigger says: ``step`` of them are out, the last at ``at``."""
@@ -180,8 +185,8 @@ class _InSegment:
     def holds(self, customer: Customer, at: int) -> bool:
         return customer.bond.segment == self.segment
 
-    def turns(self, customer: Customer, after: int) -> Iterator[int]:
-        return iter(())  # the segments say it
+    def turns(self, customer: Customer, after: int) -> Sequence[int]:
+        return ()  # the segments say it
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +197,9 @@ class _SinceFirst:
         first = customer.bond.first_at
         return first is not None and at - first >= self.after
 
-    def turns(self, customer: Customer, after: int) -> Iterator[int]:
-        if (first := customer.bond.first_at) is not None:
-            yield first + self.after
+    def turns(self, customer: Customer, after: int) -> Sequence[int]:
+        first = customer.bond.first_at
+        return () if first is None else (first + self.after,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,16 +211,9 @@ class _SinceLast:
         last = self.axes.last(customer, at)
         return last is not None and at - last >= self.after
 
-    def turns(self, customer: Customer, after: int) -> Iterator[int]:
-        if (last := self.axes.last(customer, after)) is not None:
-            yield last + self.after
-            yield from _leaves(self.axes, customer)
-
-
-def _leaves(axes: Axes, customer: Customer) -> Iterator[int]:
-    """When no order counts any more."""
-    if (lost := axes.falls_below(customer, 1, 0)) is not None:
-        yield lost
+    def turns(self, customer: Customer, after: int) -> Sequence[int]:
+        last = self.axes.last(customer, after)
+        return () if last is None else (last + self.after, last + self.axes.window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +221,8 @@ class _AtRisk:
     def holds(self, customer: Customer, at: int) -> bool:
         return customer.at_risk is not None
 
-    def turns(self, customer: Customer, after: int) -> Iterator[int]:
-        return iter(())  # the tiers say it
+    def turns(self, customer: Customer, after: int) -> Sequence[int]:
+        return ()  # the tiers say it
 
 
 class _NearTier:
@@ -250,14 +248,16 @@ class _NearTier:
         last = self._axes.last(customer, at)
         return recency is None or (last is not None and at - last < recency)
 
-    def turns(self, customer: Customer, after: int) -> Iterator[int]:
-        if customer.tier + 1 >= len(self._takes):
-            return
+    def turns(self, customer: Customer, after: int) -> Sequence[int]:
+        if not self.holds(customer, after):
+            return ()  # time alone brings nobody nearer
         orders, money, recency = self._takes[customer.tier + 1]
+        turns = []
         if (orders or money) and (lost := self._axes.falls_below(customer, orders, money)) is not None:
-            yield lost
+            turns.append(lost)
         if recency is not None and (last := self._axes.last(customer, after)) is not None:
-            yield last + recency
+            turns.append(last + recency)
+        return turns
 
 
 class _BenefitUnused:
@@ -274,9 +274,8 @@ class _BenefitUnused:
             and bond.redeemed.get(self._benefit, -1) < bond.tier_since
         )
 
-    def turns(self, customer: Customer, after: int) -> Iterator[int]:
-        if self._named[customer.tier]:
-            yield customer.bond.tier_since + self._after
+    def turns(self, customer: Customer, after: int) -> Sequence[int]:
+        return (customer.bond.tier_since + self._after,) if self._named[customer.tier] else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,8 +286,8 @@ class _Renewal:
     def holds(self, customer: Customer, at: int) -> bool:
         return self.subscriptions.renews(customer.bond, self.before, at)
 
-    def turns(self, customer: Customer, after: int) -> Iterator[int]:
-        return self.subscriptions.renewals_near(customer.bond, self.before, after)
+    def turns(self, customer: Customer, after: int) -> Sequence[int]:
+        return [*self.subscriptions.renewals_near(customer.bond, self.before, after)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,5 +297,9 @@ class _Cancelled:
     def holds(self, customer: Customer, at: int) -> bool:
         return self.subscriptions.any_in(customer.bond, "cancelled", at)
 
-    def turns(self, customer: Customer, after: int) -> Iterator[int]:
-        return iter(())  # only a touchpoint says it
+    def turns(self, customer: Customer, after: int) -> Sequence[int]:
+        return ()  # only a touchpoint says it
+
+
+_TOLD = (_InSegment, _AtRisk, _Cancelled)
+"""Conditions that no time of their own turns."""

@@ -26,7 +26,7 @@ class Axes:
     """Value and silence, from the orders that count. Instants are never before the customer's own time."""
 
     def __init__(self, program: Program) -> None:
-        self._window = program.window
+        self.window = program.window
         self._frequency = program.scores.frequency
         self._monetary = program.scores.monetary
         # For each value, what it takes: pairs of orders and money, any of which is enough.
@@ -39,7 +39,7 @@ class Axes:
     def counted(self, customer: Customer, at: int) -> tuple[int, int]:
         """How many orders count at ``at``, and their net."""
         times, low, monetary = customer.times, customer.low, customer.monetary
-        start, end = at - self._window, len(customer.times)
+        start, end = at - self.window, len(customer.times)
         while low < end and times[low] <= start:
             order = customer.counted[low]
             monetary -= order.paid - order.refunded
@@ -76,12 +76,12 @@ class Axes:
                 order = counted[oldest]
                 held += order.paid - order.refunded
             index = min(index, oldest)
-        return times[index] + self._window if index < len(times) else None
+        return times[index] + self.window if index < len(times) else None
 
     def last(self, customer: Customer, at: int) -> int | None:
         """The newest order that counts at ``at``."""
         times = customer.times
-        return times[-1] if times and times[-1] > at - self._window else None
+        return times[-1] if times and times[-1] > at - self.window else None
 
     def silent(self, customer: Customer, at: int, least: int) -> bool:
         """Whether a customer who has bought has not for ``least`` milliseconds."""
@@ -94,8 +94,8 @@ class Axes:
         """The customer's usual gap between orders; None for fewer than two."""
         times, count = customer.times, len(customer.times)
         first = count - _ORDERS_OF_GAP
-        if first < customer.low or times[first] <= at - self._window:
-            first = bisect_right(times, at - self._window, customer.low)
+        if first < customer.low or times[first] <= at - self.window:
+            first = bisect_right(times, at - self.window, customer.low)
         newest, tally = times[first:], customer.tally
         if tally is None:
             return _usual(newest)
@@ -120,9 +120,8 @@ class Axes:
             return
         yield last + gaps * gap // _THOUSAND + 1
         times = customer.times
-        low = bisect_right(times, after - self._window, customer.low)
-        if len(times) - low <= _ORDERS_OF_GAP:
-            yield times[low] + self._window
+        low = bisect_right(times, after - self.window, customer.low)
+        yield times[max(low, len(times) - _ORDERS_OF_GAP)] + self.window
 
 
 class Segments:
@@ -151,7 +150,10 @@ class Segments:
 
     def next_turn(self, customer: Customer, after: int) -> int | None:
         """The next instant after one at which a test may turn, if nothing more arrives."""
-        turn = min([at for at in self._turns(customer, after) if at > after], default=_NEVER)
+        turn = _NEVER
+        for at in self._turns(customer, after):
+            if after < at < turn:
+                turn = at
         return None if turn == _NEVER else turn
 
     def _holds(self, segment: Segment, customer: Customer, at: int, value: int, attachment: int) -> bool:
