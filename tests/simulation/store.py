@@ -21,7 +21,7 @@ from streams.protocols import (
     ShardState,
     Stop,
 )
-from streams.redis_store import binding_fields, bound_elsewhere, check_bound, shard_state
+from streams.redis_store import binding_fields, bound_elsewhere, check_bound, output_field, shard_state
 
 _GONE = object()
 
@@ -244,15 +244,15 @@ class MemoryStore:
             else:
                 journal.drop(shard.pages, customer_id)
 
-    def trim(self, partition: int, token: str, published: int, output: int | None) -> None:
+    def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
         shard = self.shard(partition)
         self._check(shard, token)
         if published > int(shard.hash["outbox_last"]):
             raise _refused(f"outbox entry {published}, the newest is {shard.hash['outbox_last']}")
         self.server.journal.begin("trim", partition)
         self._drop_published(shard, published)
-        if output is not None:
-            self.server.journal.set(shard.hash, "output", str(output))
+        for topic, at in outputs.items():
+            self.server.journal.set(shard.hash, output_field(topic), str(at))
 
     def due(self, partition: int, token: str, version: int, until: int, limit: int) -> Due:
         shard = self.shard(partition)
