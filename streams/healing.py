@@ -216,6 +216,8 @@ class Healing:
                     if mine is None or _is_before(mine.read_up_to, tier.read_up_to):
                         bonded[customer_id] = BondsTold(mine.records if mine else (), tier.read_up_to)
         self.bonds = Pending(bonded)
+        #: Customers whose bond is held, and of whom something has changed meanwhile.
+        self.stirred: set[str] = set()
 
     def __len__(self) -> int:
         # Whoever is pending for its tier is for its bond, where bonds are kept.

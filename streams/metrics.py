@@ -19,7 +19,7 @@ from prometheus_client import (
 from prometheus_client import GCCollector as GarbageCollector
 
 from loyalty.bond import BondChange
-from loyalty.views import Change
+from loyalty.views import Change, Decision
 from schemas.bond_records import AttributionEvent, AttributionStatus, BondEvent, TriggerEvent, TriggerStatus
 from schemas.rejection import Reason
 from streams.outbox import Entry
@@ -213,7 +213,7 @@ class Metrics:
         """What the sweep found before it began."""
         self.due_overdue.labels(partition).set(max(0, milliseconds) / 1000)
 
-    def decided(self, decided: Iterable[Change | BondChange]) -> None:
+    def decided(self, decided: Iterable[Decision]) -> None:
         """What is to be published of tiers and bonds."""
         changes: list[Change] = []
         for decision in decided:

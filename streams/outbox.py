@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 import msgspec
 
 from loyalty.bond import BondChange
-from loyalty.views import Beneath, Change
+from loyalty.views import Beneath, Change, Decision
 from schemas import bond_records
 from schemas.rejection import Reason
 from schemas.tier_change import TierEvent
@@ -102,7 +102,7 @@ def bond_entry(change: BondChange, partition: int, watermarks: bytes) -> Entry:
 
 
 def decision_entry(
-    decision: Change | BondChange, body_of: Callable[[Change], TierEvent], partition: int, watermarks: bytes
+    decision: Decision, body_of: Callable[[Change], TierEvent], partition: int, watermarks: bytes
 ) -> Entry:
     """What was decided, of the shard's own partition; `body_of` is `Rules.change_body`."""
     if isinstance(decision, BondChange):

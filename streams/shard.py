@@ -6,21 +6,21 @@ The way of an event: `Intake.read` → `_customers` → the fold → `Store.comm
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from loyalty.bond import BondChange
 from loyalty.customer import Customer
 from loyalty.packing import Packing
 from loyalty.rules import Moved, Previous, Rules
-from loyalty.views import Change
+from loyalty.views import Change, Decision
 from schemas.program import Program, ProgramError, parse_program
 from schemas.rejection import Reason
-from streams.bonds_told import BondsTold
+from streams.adoption import adopt_bonds, adopt_tiers
 from streams.breaker import Breaker, fallen
 from streams.flood import Flood
-from streams.healing import Healing, Told, agrees
+from streams.healing import Healing
 from streams.intake import Event, Intake
 from streams.metrics import Metrics
 from streams.outbox import Entry, Outbox, decision_entry, decode, encode, watermarks, whole
@@ -50,8 +50,6 @@ _ADOPT_CUSTOMERS = 500
 #: One transaction publishes about this many entries, and about this many bytes.
 _PUBLISH_ENTRIES = 5_000
 _PUBLISH_BYTES = 4 * 1024 * 1024
-
-Decision = Change | BondChange
 
 #: Instant that no customer has in the store: whatever is next due must be written.
 _UNKNOWN = -1
@@ -120,8 +118,6 @@ class Shard:
         self._breaker = Breaker(domain.falls_limit, state.falls)
         #: Who was moved to the program since the last commit: from which tier to which.
         self._moves: dict[str, tuple[str, str]] = {}
-        #: Customers of whose bond nothing was decided while it was held, and something changed.
-        self._stirred: set[str] = set()
         #: Customers in the cache of whom the store knows nothing.
         self._unknown: set[str] = set()
         self._lane = asyncio.Lock()
@@ -177,7 +173,7 @@ class Shard:
                 if shown is not None and (made or customer.bond.segment != segment):
                     shown.add(event.customer_id)
                 if customer.bond_held:
-                    self._stirred.add(event.customer_id)
+                    self.healing.stirred.add(event.customer_id)
                 if newest is None or occurred_at > newest:
                     newest = occurred_at
                 if made and not self.healing.holds(event.customer_id):
@@ -197,63 +193,24 @@ class Shard:
             await self._adopt()
 
     async def _adopt(self) -> None:
-        pending = len(self.healing)
-        tiers, bonds = self.healing.tiers, self.healing.bonds
-        while reached := tiers.reached(self.state.offsets, _ADOPT_CUSTOMERS):
-            await self._adopt_tiers(reached)
-            tiers.settle(reached)
+        healing, offsets = self.healing, self.state.offsets
+        pending = len(healing)
+        while reached := healing.tiers.reached(offsets, _ADOPT_CUSTOMERS):
+            customers = await self._customers(reached)
+            await self._commit_adopted(adopt_tiers(healing, reached, customers, self._rules), [])
+            healing.tiers.settle(reached)
         # No bond before its customer's tier.
-        while unheld := bonds.reached(self.state.offsets, _ADOPT_CUSTOMERS):
-            await self._adopt_bonds(unheld)
-            bonds.settle(unheld)
-        if pending and not self.healing:
+        while unheld := healing.bonds.reached(offsets, _ADOPT_CUSTOMERS):
+            customers = await self._customers(unheld)
+            await self._commit_adopted(*adopt_bonds(healing, unheld, customers, self._rules))
+            healing.bonds.settle(unheld)
+        if pending and not healing:
             log.info("shard %d knows again all that was published", self.partition)
 
-    async def _adopt_tiers(self, reached: Mapping[str, Told]) -> None:
-        customers = await self._customers(reached)
-        adopted: dict[str, Customer] = {}
-        for customer_id, told in reached.items():
-            customer = customers[customer_id]
-            if agrees(customer, told, self._rules):
-                continue
-            with self._fits():
-                self._rules.adopt(customer, told.body, told.beneath)
-            adopted[customer_id] = customer
-            if customer.bond_held:
-                self._stirred.add(customer_id)
-        if adopted:
-            await self._commit(Commit(), adopted, [], [])
-            self._metrics.adoptions.inc(len(adopted))
-
-    async def _adopt_bonds(self, reached: Mapping[str, BondsTold]) -> None:
-        customers = await self._customers(reached)
-        adopted: dict[str, Customer] = {}
-        decided: list[Decision] = []
-        for customer_id, told in reached.items():
-            customer = customers[customer_id]
-            customer.bond_held = False
-            is_known = not told.records or self._rules.bond_agrees(customer, *told.records[-1])
-            if is_known and customer_id not in self._stirred:
-                continue
-            with self._fits():
-                decided += self._rules.adopt_bond(customer, told.records)
-            adopted[customer_id] = customer
+    async def _commit_adopted(self, adopted: Mapping[str, Customer], decided: Sequence[Decision]) -> None:
         if adopted:
             await self._commit(Commit(), adopted, decided, [])
             self._metrics.adoptions.inc(len(adopted))
-        self._stirred.difference_update(reached)
-
-    @contextmanager
-    def _fits(self) -> Iterator[None]:
-        try:
-            yield
-        except ValueError as error:
-            raise FatalError(
-                f"partition {self.partition}: what was published last of a customer does not fit: {error}; "
-                "start the worker with the program that the store was on, or make the state anew with "
-                "`kizuna rebuild`",
-                Stop.PUBLISHED_UNKNOWN,
-            ) from error
 
     async def sweep(self, until: int, clock: int) -> None:
         """Let fall due, strictly before `until`, what time alone brings, as far as the outbox has room.
