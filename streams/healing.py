@@ -134,8 +134,12 @@ def _bond_is_out(entry: Entry, told: Mapping[str, BondsTold]) -> Out:
 
 
 def same(one: TierEvent, other: TierEvent) -> bool:
-    """Whether two bodies say the same, but for the contacts, of which nothing is promised."""
-    return msgspec.structs.replace(one, contacts={}) == msgspec.structs.replace(other, contacts={})
+    """Whether two bodies say the same, but for what rests on another input: contacts and segment."""
+    return _of_purchases(one) == _of_purchases(other)
+
+
+def _of_purchases(body: TierEvent) -> TierEvent:
+    return msgspec.structs.replace(body, contacts={}, segment=msgspec.UNSET)
 
 
 class _Waits(Protocol):
