@@ -7,6 +7,7 @@ from cli.options import Duration, counted, json_option, print_json, settings_opt
 from streams.protocols import FatalError
 from streams.settings import Settings
 from streams.topics import (
+    BOND_TOPICS,
     COPARTITIONED,
     DEFAULT_PARTITIONS,
     administration,
@@ -15,6 +16,9 @@ from streams.topics import (
     members,
 )
 from streams.topics import create as create_topics
+
+#: Topics of as many partitions as each other, where they are there.
+_TOGETHER = (*COPARTITIONED, *BOND_TOPICS)
 
 
 @click.group()
@@ -43,7 +47,7 @@ def topics() -> None:
     type=Duration(),
     metavar="DURATION",
     default=-1,
-    help="How long inputs and tier-changes are kept, such as 500d; "
+    help="How long inputs, tier-changes and what is told of bonds are kept, such as 500d; "
     "not shorter than the program's ledger. Default: for ever.",
 )
 @settings_options("brokers", "topic_prefix")
@@ -57,13 +61,13 @@ def create(
     """
     with administration(settings) as admin:
         present = describe(admin, settings).partitions
-        count = partitions or max(present.get(name, 0) for name in COPARTITIONED) or DEFAULT_PARTITIONS
+        count = partitions or max(present.get(name, 0) for name in _TOGETHER) or DEFAULT_PARTITIONS
         made = create_topics(admin, settings, count, replication, retention)
         cluster = describe(admin, settings)
     found = faults(cluster, settings, None)
     found += (
         f"topic {settings.topic(name)} has {cluster.partitions[name]} partitions, not {partitions}"
-        for name in COPARTITIONED
+        for name in _TOGETHER
         if partitions and cluster.partitions.get(name, partitions) != partitions
     )
     if as_json:
@@ -100,18 +104,19 @@ def add_partitions(settings: Settings, partitions: int, yes: bool, as_json: bool
                 f"group {settings.group} has {counted(at_work, 'member')}: stop the workers first, then run "
                 "`kizuna rebuild`; --yes goes on all the same"
             )
-        grown = _grow(admin, settings, partitions)
+        grown, together = _grow(admin, settings, partitions)
     if as_json:
         print_json({"partitions": partitions, "grown": [settings.topic(name) for name in grown]})
         return
-    for name in COPARTITIONED:
+    for name in together:
         state = click.style("grown", fg="green") if name in grown else "there"
         click.echo(f"{settings.topic(name):32} {partitions:4} partitions  {state}")
     click.secho("run `kizuna rebuild` before any worker", fg="yellow", err=True)
 
 
-def _grow(admin: KafkaAdminClient, settings: Settings, partitions: int) -> list[str]:
-    """Give the topics that belong together so many partitions; the contract's names of those that had fewer.
+def _grow(admin: KafkaAdminClient, settings: Settings, partitions: int) -> tuple[list[str], list[str]]:
+    """Give the topics that belong together so many partitions; the contract's names of those that had fewer, and of
+    all. Those of bonds are left out where they are not there: not every program writes them.
 
     Raises FatalError where one is missing or has more.
     """
@@ -119,12 +124,13 @@ def _grow(admin: KafkaAdminClient, settings: Settings, partitions: int) -> list[
     missing = [settings.topic(name) for name in COPARTITIONED if name not in present]
     if missing:
         raise FatalError(f"topics are missing: {', '.join(missing)} (kizuna topics create)")
-    for name in COPARTITIONED:
+    together = [name for name in _TOGETHER if name in present]
+    for name in together:
         if present[name] > partitions:
             raise FatalError(
                 f"topic {settings.topic(name)} has {present[name]} partitions: there is no way to fewer"
             )
-    grown = [name for name in COPARTITIONED if present[name] < partitions]
+    grown = [name for name in together if present[name] < partitions]
     if grown:
         admin.create_partitions({settings.topic(name): partitions for name in grown})
-    return grown
+    return grown, together

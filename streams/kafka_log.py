@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -22,7 +22,9 @@ from streams.protocols import (
     UnavailableError,
 )
 from streams.settings import Settings
-from streams.topics import TIER_CHANGES, administration, describe_inputs
+from streams.topics import BOND_TOPICS, TIER_CHANGES, administration, describe_inputs
+
+T = TypeVar("T")
 
 #: Producer batches are closed at this size; a single larger record still goes, alone, up to the topic's own limit.
 _BATCH_BYTES = 512 * 1024
@@ -96,10 +98,9 @@ class KafkaLog:
         except FatalError as error:
             raise UnavailableError(str(error)) from error
 
-    async def told(self, positions: Mapping[int, int]) -> dict[int, list[Published]]:
-        """What stands in tier-changes from these positions on, up to the ends there are now."""
-        topic = self._settings.topic(TIER_CHANGES)
-        wanted = {TopicPartition(topic, partition): at for partition, at in positions.items()}
+    async def told(self, positions: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], list[Published]]:
+        """What stands in output topics from these positions on, up to the ends there are now."""
+        wanted = {TopicPartition(self._settings.topic(name), p): at for (name, p), at in positions.items()}
         async with answers(), self._reading_output:
             ends = await self._probe.end_offsets(list(wanted))
             starts = await self._probe.beginning_offsets(list(wanted))
@@ -109,7 +110,7 @@ class KafkaLog:
             # The last position of a transaction is its marker's: where only that is left, there is nothing to read.
             unread = {tp: max(at, starts[tp]) for tp, at in wanted.items() if at + 1 < ends[tp]}
             found = await self._read(unread, ends) if unread else {}
-        return {tp.partition: records for tp, records in found.items() if records}
+        return self._named({tp: records for tp, records in found.items() if records})
 
     async def _read(
         self, positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
@@ -150,9 +151,9 @@ class KafkaLog:
         held = list(partitions)
         return [TopicPartition(self._settings.topic(name), p) for name in INPUTS for p in held]
 
-    def _named(self, positions: Mapping[TopicPartition, int]) -> dict[tuple[str, int], int]:
+    def _named(self, found: Mapping[TopicPartition, T]) -> dict[tuple[str, int], T]:
         cut = len(self._settings.topic_prefix)
-        return {(tp.topic[cut:], tp.partition): at for tp, at in positions.items()}
+        return {(tp.topic[cut:], tp.partition): one for tp, one in found.items()}
 
 
 def _output_lost(tp: TopicPartition, at: int, end: int) -> FatalError:
@@ -171,8 +172,11 @@ class KafkaWriter:
         self._admin = admin
         self._group = f"{settings.group}.outbox"
         self._output = TopicPartition(settings.topic(TIER_CHANGES), partition)
-        #: Position there behind what this writer published last.
-        self._end = 0
+        self._outputs = {
+            TopicPartition(settings.topic(name), partition): name for name in (TIER_CHANGES, *BOND_TOPICS)
+        }
+        #: Positions there behind what this writer published last.
+        self._ends: dict[TopicPartition, int] = {}
         #: Partitions of the topics whose records go by key.
         self._counts: dict[str, int] = {}
         self._producer = AIOKafkaProducer(
@@ -202,10 +206,10 @@ class KafkaWriter:
             return Mark()
         return Mark(held[self._output].offset, int(held[self._output].metadata or 0))
 
-    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> int | None:
+    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> dict[str, int]:
         """All records and the number of the last entry, in one transaction; see `streams.protocols.Writer`.
 
-        Raises FatalError where tier-changes was deleted and made anew since the last time: nobody else writes it, so it
+        Raises FatalError where an output was deleted and made anew since the last time: nobody else writes it, so it
         only grows. The transaction is left to be aborted.
         """
         producer = self._producer
@@ -224,19 +228,20 @@ class KafkaWriter:
                     _append(batch, record)
             for target, batch in building.items():
                 sent.setdefault(target, []).append(await self._send(batch, target))
-            last: int | None = None
+            behind: dict[str, int] = {}
             for target, batches in sent.items():
+                name = self._outputs.get(target)
                 for future, count in batches:
                     metadata = await future
-                    if target == self._output:
-                        if metadata.offset < self._end:
-                            raise _output_lost(target, self._end, metadata.offset)
-                        last = self._end = metadata.offset + count
+                    if name is not None:
+                        if metadata.offset < (end := self._ends.get(target, 0)):
+                            raise _output_lost(target, end, metadata.offset)
+                        behind[name] = self._ends[target] = metadata.offset + count
             await producer.send_offsets_to_transaction(
                 {self._output: OffsetAndMetadata(upto.number, str(upto.reign))}, self._group
             )
             await producer.commit_transaction()
-        return last
+        return behind
 
     async def _send(self, batch: Any, target: TopicPartition) -> "tuple[asyncio.Future[Any], int]":
         """Its future gives the offset of its first record; and how many there are."""

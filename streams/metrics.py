@@ -5,6 +5,7 @@ Counters count what is committed: a batch that is refused and read again counts 
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,7 +18,9 @@ from prometheus_client import (
 )
 from prometheus_client import GCCollector as GarbageCollector
 
-from loyalty.views import Change
+from loyalty.bond import BondChange
+from loyalty.views import Change, Decision
+from schemas.bond_records import AttributionEvent, AttributionStatus, BondEvent, TriggerEvent, TriggerStatus
 from schemas.rejection import Reason
 from streams.outbox import Entry
 from streams.protocols import INPUTS, Batch
@@ -51,6 +54,12 @@ class Metrics:
             "kizuna_tier_notices",
             "Records decided that move nobody, by kind: at-risk, retained.",
             ["kind"],
+            registry=registry,
+        )
+        self.bond_records = Counter(
+            "kizuna_bond_records",
+            "Records decided of bonds, by kind (segment, trigger, attribution) and status.",
+            ["kind", "status"],
             registry=registry,
         )
         self.moves = Counter(
@@ -141,7 +150,7 @@ class Metrics:
         )
         self.adoptions = Counter(
             "kizuna_adoptions",
-            "Customers whose tier was taken from what was published, as the store had lost it.",
+            "Tiers and bonds of customers, taken from what was published as the store had lost them.",
             registry=registry,
         )
         self.stopped = Gauge(
@@ -174,6 +183,10 @@ class Metrics:
             self.tier_changes.labels(direction)
         for kind in ("at-risk", "retained"):
             self.tier_notices.labels(kind)
+        self.bond_records.labels("segment", "changed")
+        for kind, statuses in (("trigger", TriggerStatus), ("attribution", AttributionStatus)):
+            for status in get_args(statuses):
+                self.bond_records.labels(kind, status)
         # From 0 on: where a series begins with its first loss, Prometheus does not see that loss as an increase.
         for cause in ("refused", "unavailable"):
             self.shards_lost.labels(cause)
@@ -200,8 +213,14 @@ class Metrics:
         """What the sweep found before it began."""
         self.due_overdue.labels(partition).set(max(0, milliseconds) / 1000)
 
-    def decided(self, changes: Iterable[Change]) -> None:
-        """What is to be published of tiers."""
+    def decided(self, decided: Iterable[Decision]) -> None:
+        """What is to be published of tiers and bonds."""
+        changes: list[Change] = []
+        for decision in decided:
+            if isinstance(decision, BondChange):
+                self.bond_records.labels(*_kind_of(decision.body)).inc()
+            else:
+                changes.append(decision)
         for (kind, direction), count in Tally((change.kind, change.direction) for change in changes).items():
             if direction is None:
                 self.tier_notices.labels(kind).inc(count)
@@ -215,6 +234,12 @@ class Metrics:
         for gauge in (self.lag_records, self.lag_seconds, self.watermark):
             for topic in INPUTS:
                 gauge.remove(topic, partition)
+
+
+def _kind_of(body: BondEvent) -> tuple[str, str]:
+    if isinstance(body, TriggerEvent):
+        return "trigger", body.status
+    return ("attribution", body.status) if isinstance(body, AttributionEvent) else ("segment", "changed")
 
 
 class BatchCounts:

@@ -3,17 +3,19 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 import msgspec
 
-from loyalty.views import Beneath
+from loyalty.bond import BondChange
+from loyalty.views import Beneath, Change, Decision
+from schemas import bond_records
 from schemas.rejection import Reason
 from schemas.tier_change import TierEvent
 from schemas.tier_change import encode as encode_change
 from schemas.tier_change import headers as change_headers
 from streams.protocols import INPUTS, OutRecord
-from streams.topics import CUSTOMER_TIERS, TIER_CHANGES
+from streams.topics import ATTRIBUTIONS, CUSTOMER_TIERS, NURTURING_TRIGGERS, SEGMENT_CHANGES, TIER_CHANGES
 
 #: Header of a change: up to where each input had been read when it was decided, `<input>=<position>;…`.
 WATERMARKS_HEADER = "loyalty-watermarks"
@@ -22,6 +24,15 @@ WATERMARKS_HEADER = "loyalty-watermarks"
 REBUILT = "rebuilt"
 #: Header of a change that does not show all of the standing: what is beneath it (docs/tiers.md), in JSON.
 BENEATH_HEADER = "loyalty-beneath"
+#: Header of what is told of a bond: where the customer's decisions stand with it (`BondMark`), in JSON.
+BOND_HEADER = "loyalty-bond"
+
+#: Where each kind of record about a bond goes.
+BOND_TOPIC_OF: dict[type, str] = {
+    bond_records.SegmentEvent: SEGMENT_CHANGES,
+    bond_records.TriggerEvent: NURTURING_TRIGGERS,
+    bond_records.AttributionEvent: ATTRIBUTIONS,
+}
 
 #: Topic of an entry that is not to be published after all. Its place stays, as entries are numbered.
 WITHDRAWN = ""
@@ -78,10 +89,43 @@ def change_entry(body: TierEvent, beneath: Beneath | None, partition: int, water
     return Entry(TIER_CHANGES, partition, body.customer_id.encode(), encode_change(body), headers)
 
 
+def bond_entry(change: BondChange, partition: int, watermarks: bytes) -> Entry:
+    """A record about a bond of the shard's own partition, as `change_entry` makes those of tiers."""
+    body = change.body
+    headers = [
+        *bond_records.headers(body),
+        (WATERMARKS_HEADER, watermarks),
+        (BOND_HEADER, msgspec.json.encode(change.mark)),
+    ]
+    topic, key = BOND_TOPIC_OF[type(body)], change.customer_id.encode()
+    return Entry(topic, partition, key, bond_records.encode(body), headers)
+
+
+def decision_entry(
+    decision: Decision, body_of: Callable[[Change], TierEvent], partition: int, watermarks: bytes
+) -> Entry:
+    """What was decided, of the shard's own partition; `body_of` is `Rules.change_body`."""
+    if isinstance(decision, BondChange):
+        return bond_entry(decision, partition, watermarks)
+    return change_entry(body_of(decision), decision.beneath, partition, watermarks)
+
+
 def watermarks(offsets: dict[str, int], rebuilt: int = 0) -> bytes:
     """The value of WATERMARKS_HEADER; `rebuilt` is `ShardState.rebuilt`."""
     read_up_to = ";".join(f"{topic}={offsets[topic]}" for topic in INPUTS)
     return (f"{read_up_to};{REBUILT}={rebuilt}" if rebuilt else read_up_to).encode()
+
+
+def positions_of(headers: Headers) -> tuple[dict[str, int], int]:
+    """What `watermarks` was made of. Raises ValueError where it is not among the headers."""
+    raw = dict(headers).get(WATERMARKS_HEADER)
+    if raw is None:
+        raise ValueError(f"expected the header {WATERMARKS_HEADER}")
+    positions = dict(part.split("=", 1) for part in raw.decode().split(";"))
+    try:
+        return {topic: int(positions[topic]) for topic in INPUTS}, int(positions.get(REBUILT, 0))
+    except KeyError as error:
+        raise ValueError(f"expected {WATERMARKS_HEADER}: {error}") from error
 
 
 class Outbox:
@@ -120,12 +164,10 @@ class Outbox:
         """Seconds since the oldest unpublished entry came here; 0 where there is none."""
         return time.monotonic() - self._came[0][1] if self._came else 0.0
 
-    def customers(self) -> set[str]:
-        """Of whom there are unpublished changes."""
+    def customers(self, topics: Container[str]) -> set[str]:
+        """Of whom there is something unpublished for one of these topics, whose records bear the customer as key."""
         return {
-            entry.key.decode()
-            for entry in self._pending
-            if entry.topic == TIER_CHANGES and entry.key is not None
+            entry.key.decode() for entry in self._pending if entry.topic in topics and entry.key is not None
         }
 
     def hold(self, behind: int | None) -> None:

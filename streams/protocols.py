@@ -119,8 +119,9 @@ class ShardState:
     reign: int = 0
     #: Number of the newest outbox entry ever made.
     outbox_last: int = 0
-    #: Position in the shard's partition of tier-changes up to which the state knows all that was published.
-    output: int = 0
+    #: By output topic (`streams.topics.outputs`): the position in the shard's partition up to which the state knows all
+    #: that was published; 0 where there is none.
+    outputs: dict[str, int] = field(default_factory=dict)
     #: How many customers there are.
     customers: int = 0
     #: A rebuild made the shard: what was appended to any partition before that instant counts in it. 0: none did.
@@ -245,8 +246,9 @@ class Store(Protocol):
         """Write it whole, if the token, the version and the watermark are as the caller believes; version + 1."""
         ...
 
-    async def trim(self, partition: int, token: str, published: int, output: int | None) -> None:
-        """Forget outbox entries up to number `published`; leaves the version. `output` None: unchanged.
+    async def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
+        """Forget outbox entries up to number `published`; leaves the version. `outputs`: see `ShardState`; of what it
+        does not name nothing changes.
 
         Refused where the store never gave that number: it has lost the commit that did.
         """
@@ -287,10 +289,10 @@ class Writer(Protocol):
         """Up to where the outbox was published."""
         ...
 
-    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> int | None:
+    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> dict[str, int]:
         """In one transaction: the records, and that entries up to `upto` are published.
 
-        Returns the position behind the last record in tier-changes, None where there was none.
+        Returns the positions behind the last records, by output topic; those of which there was none are left out.
         Raises RefusedError where another writer has taken over, UnavailableError where the outcome is unknown.
         """
         ...
@@ -300,7 +302,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A record of tier-changes, as a `read_committed` reader gets it."""
+    """A record of an output topic, as a `read_committed` reader gets it."""
 
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
@@ -314,8 +316,8 @@ class Log(Protocol):
         how many partitions the largest has."""
         ...
 
-    async def told(self, positions: Mapping[int, int]) -> dict[int, list[Published]]:
-        """What stands in tier-changes from these positions on, by partition, in order.
+    async def told(self, positions: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], list[Published]]:
+        """What stands in output topics from these positions on, by topic and partition, in order.
 
         Asked for after the partition's writer was initialised, so nothing of ours is open there.
         Raises FatalError where a partition ends before its position.

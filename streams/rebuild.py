@@ -22,12 +22,12 @@ from streams.old_store import OldStore
 from streams.placement import Placement
 from streams.preflight import binding
 from streams.protocols import INPUTS, FatalError, Mark, Published, Stop
-from streams.redis_store import answers, binding_fields, connect
-from streams.refold import Before, Place, Refold
+from streams.redis_store import answers, binding_fields, connect, output_field
+from streams.refold import Before, OfBond, Place, Refold
 from streams.settings import Settings
 from streams.staging import Staging, discard
 from streams.switch import Step, Switch
-from streams.telling import OvertakenError, Telling, read_told
+from streams.telling import OvertakenError, Reached, Telling, read_bond_told, read_told
 from streams.topic_reader import TopicReader
 from streams.topics import (
     CUSTOMER_TIERS,
@@ -38,6 +38,7 @@ from streams.topics import (
     check,
     describe,
     members,
+    outputs,
 )
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,11 @@ class Rebuild:
         self._inputs = MergedLog(settings, partitions)
         self._tiers = TopicReader(settings, CUSTOMER_TIERS, partitions)
         self._changes = TopicReader(settings, TIER_CHANGES, partitions)
+        self._bonds = {
+            name: TopicReader(settings, name, partitions) for name in outputs(program) if name != TIER_CHANGES
+        }
         self._letters = TopicReader(settings, DEAD_LETTERS, cluster.partitions[DEAD_LETTERS])
+        self._topics = (self._tiers, self._changes, self._letters, *self._bonds.values())
         self._positions = 0
         self.step: Step | None = None
         self._open = AsyncExitStack()
@@ -153,7 +158,8 @@ class Rebuild:
                 f"Redis uses {memory['used_memory']:,} of {memory['maxmemory']:,} bytes, and a second store is made "
                 "beside the first: workers at work would find no room; raise maxmemory for the time"
             )
-        for part in (self._kafka, self._inputs, self._tiers, self._changes, self._letters):
+        parts: list[KafkaLog | MergedLog | TopicReader] = [self._kafka, self._inputs, *self._topics]
+        for part in parts:
             self._open.push_async_callback(part.stop)
             await part.start()
 
@@ -270,7 +276,8 @@ class Rebuild:
         before = None
         if self._old.bound is not None:
             before = Before(self._old.bound.partitions, self._old.rebuilt, self._old.watermarks)
-        for reader in (self._tiers, self._letters, self._inputs):
+        await self._inputs.rewind()
+        for reader in self._topics:
             await reader.rewind()
         whole = self._letters.is_whole
         refold = Refold(self._program, intake, self._partitions, telling, dead, whole, before)
@@ -290,11 +297,24 @@ class Rebuild:
             told.watermarks |= dict.fromkeys(self._old.remade, 0)
             if work.telling.tell(told, work.refold.cursor):
                 await work.staging.withdraw(told.event.customer_id)
+        for reader in self._bonds.values():
+            await self._bond_news(work, reader)
         async for record in self._letters.news():
             place = self._place(dict(record.headers))
             if place is not None and place not in work.dead:
                 work.dead.add(place)
                 await work.staging.withdraw(place)
+
+    async def _bond_news(self, work: _Work, reader: TopicReader) -> None:
+        async for record in reader.news():
+            try:
+                customer_id, told = read_bond_told(record.partition, Published(record.value, record.headers))
+            except ValueError as error:
+                log.warning("a record of the output is none of ours: %s", error)
+                continue
+            told.watermarks.update(dict.fromkeys(self._old.remade, 0))
+            work.telling.tell_bond(customer_id, told, work.refold.cursor)
+            await work.staging.withdraw(OfBond(customer_id))
 
     def _place(self, headers: Mapping[str, bytes | None]) -> Place | None:
         """Where the record of a dead letter stood; None where that is not told."""
@@ -329,17 +349,16 @@ class Rebuild:
         async for chunk in self._inputs.chunks(upto):
             ready = refold.ready()
             events = refold.read(chunk.records)
-            customers = await staging.load({*ready, *(read.event.customer_id for read in events)})
+            customers = await staging.load({*ready.customers, *(read.event.customer_id for read in events)})
             await staging.note(refold.fold(ready, events, customers, chunk.cursor, chunk.merged_to))
             progress("reading", sum(chunk.cursor.values()), self._positions)
         # What was reached with the last chunk.
         ready = refold.ready()
-        customers = await staging.load(ready)
+        customers = await staging.load(ready.customers)
         await staging.note(refold.fold(ready, (), customers, refold.cursor, refold.merged_to))
 
     async def _check_told(self, work: _Work, accept_missing: bool) -> None:
         """Raises FatalError where a change was decided from more than the log holds, unless that is accepted."""
-        refold = work.refold
         for customer_id, told in work.telling.pending():
             if not accept_missing:
                 raise FatalError(
@@ -348,15 +367,28 @@ class Rebuild:
                     "made anew; with --accept-missing what was told is kept as it is",
                     Stop.PUBLISHED_UNREAD,
                 )
-            customers = await work.staging.load([customer_id])
-            await work.staging.note(
-                refold.fold([customer_id], (), customers, refold.cursor, refold.merged_to)
-            )
+            await self._keep_told(work, Reached([customer_id], []))
+        for customer_id, bond in work.telling.pending_bonds():
+            if not accept_missing:
+                raise FatalError(
+                    f"something was told of the bond of customer {customer_id!r} when partition {bond.partition} had "
+                    f"been read up to {bond.watermarks}, and the log ends before: it lost records, or its topics were "
+                    "made anew; with --accept-missing what was told is kept as it is",
+                    Stop.PUBLISHED_UNREAD,
+                )
+            await self._keep_told(work, Reached([], [customer_id]))
+
+    @staticmethod
+    async def _keep_told(work: _Work, ready: Reached) -> None:
+        refold = work.refold
+        customers = await work.staging.load(ready.customers)
+        await work.staging.note(refold.fold(ready, (), customers, refold.cursor, refold.merged_to))
 
     async def _finish(self, work: _Work, ends: Positions, marks: list[Mark]) -> Result:
         """Write the shards' own hashes: then the new store is whole."""
         refold, staging = work.refold, work.staging
-        outputs = await self._changes.ends()
+        known = {TIER_CHANGES: await self._changes.ends()}
+        known |= {name: await reader.ends() for name, reader in self._bonds.items()}
         result = Result(
             resumed=False,
             customers=sum(staging.customers),
@@ -374,7 +406,7 @@ class Rebuild:
                 # In a reign that is known, so that the numbers of the outbox count.
                 "reign": 1 + max(mark.reign, self._old.reign(partition)),
                 "outbox_last": mark.number + staging.entries[partition],
-                "output": outputs[partition],
+                **{output_field(topic): ends[partition] for topic, ends in known.items()},
                 "customers": staging.customers[partition],
                 "rebuilt": refold.rebuilt,
                 "program:text": self._program.text,

@@ -33,7 +33,7 @@ from streams.protocols import (
     UnavailableError,
 )
 from streams.settings import without_password
-from streams.topics import topics_remade
+from streams.topics import TIER_CHANGES, topics_remade
 
 
 def connect(url: str) -> "Redis":
@@ -186,13 +186,12 @@ class RedisStore:
         with answers():
             await self._commit(keys=names, args=args)
 
-    async def trim(self, partition: int, token: str, published: int, output: int | None) -> None:
-        """Forget outbox entries up to `published`; `output` is the output position behind them, None unchanged."""
+    async def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
+        """Forget outbox entries up to `published`; `outputs` are the positions behind them, by output topic."""
         keys = self.keys(partition)
+        fields = [part for topic, at in outputs.items() for part in (output_field(topic), at)]
         with answers():
-            await self._trim(
-                keys=[keys.shard, keys.outbox], args=[token, published, "" if output is None else output]
-            )
+            await self._trim(keys=[keys.shard, keys.outbox], args=[token, published, *fields])
 
     async def due(self, partition: int, token: str, version: int, until: int, limit: int) -> Due:
         """Who is due strictly before `until` (at most `limit`); see `streams.protocols.Due`."""
@@ -329,6 +328,8 @@ def shard_state(held: Mapping[bytes, bytes]) -> ShardState:
             setattr(state, field, int(value))
         elif field in _BY_TOPIC:
             getattr(state, _BY_TOPIC[field])[part] = int(value)
+        elif field == "output":
+            state.outputs[part or TIER_CHANGES] = int(value)
         elif field == "held":
             state.held = int(value) if value else None
         elif field == "falls":
@@ -344,10 +345,13 @@ def shard_state(held: Mapping[bytes, bytes]) -> ShardState:
 
 
 #: Fields of a shard's hash that are numbers of a ShardState, and those of which there is one by input.
-_NUMBERS = frozenset(
-    ("version", "reign", "outbox_last", "output", "customers", "generation", "moved", "rebuilt")
-)
+_NUMBERS = frozenset(("version", "reign", "outbox_last", "customers", "generation", "moved", "rebuilt"))
 _BY_TOPIC = {"offset": "offsets", "newest": "newest", "appended": "appended"}
+
+
+def output_field(topic: str) -> str:
+    """The field of a shard's hash for `ShardState.outputs`: that of tier-changes is named as before there were more."""
+    return "output" if topic == TIER_CHANGES else f"output:{topic}"
 
 
 def falls_of(text: str) -> dict[int, int]:

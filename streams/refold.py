@@ -8,19 +8,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from loyalty.bond import BondChange
 from loyalty.customer import Customer
 from loyalty.packing import Packing
 from loyalty.rules import Rules
-from loyalty.views import Change
+from loyalty.views import Decision
 from schemas.events import event_key
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.reroute import is_rerouted
+from streams.awaiting import Cursor
 from streams.intake import Event, Intake
-from streams.outbox import Entry, change_entry, watermarks
+from streams.outbox import Entry, decision_entry, watermarks
 from streams.placement import Placement, home
 from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, FatalError, Record
-from streams.telling import Cursor, Telling, Told
+from streams.telling import Reached, Telling, Told, ToldOfBond
 
 #: A record by where it stands: input, partition, offset, and append time, as a topic may have been made anew.
 Place = tuple[str, int, int, int]
@@ -63,11 +65,17 @@ class Before:
     watermarks: Cursor
 
 
+class OfBond(NamedTuple):
+    """Of whose bond something is to be published."""
+
+    customer_id: str
+
+
 class Decided(NamedTuple):
-    """Something to publish: in which shard's outbox, and of which customer, or of which dead record."""
+    """Something to publish: in which shard's outbox, and of which customer's tier or bond, or of which dead record."""
 
     shard: int
-    of: "str | Place"
+    of: "str | OfBond | Place"
     entry: Entry
     is_fall: bool = False
 
@@ -108,6 +116,7 @@ class Refold:
         self.rebuilt = 0
         self.counted = self.duplicates = self.adopted = 0
         self._ledger = program.ledger
+        self._keeps_bonds = program.bonds is not None
         self._intake = intake
         self._home = Placement(partitions).of
         self._dead = dead
@@ -115,10 +124,12 @@ class Refold:
         self._before = before
         #: Records in the wrong place that do not count before the copy that was sent on does.
         self._in_transit: dict[tuple[str, str, int], Read] = {}
-        self._changes: list[tuple[int, Change]] = []
+        self._made: list[tuple[int, Decision]] = []
+        #: Customers whose records about the bond are reached, and that of the tier is not.
+        self._early_bonds: dict[str, ToldOfBond] = {}
         self._now = Folded()
         rules = self.rules
-        self._apply: dict[str, Callable[[Customer, Any, int | None], Sequence[Change] | None]] = {
+        self._apply: dict[str, Callable[[Customer, Any, int | None], Sequence[Decision] | None]] = {
             PURCHASES: rules.apply,
             TOUCHPOINTS: rules.touch,
             COMMANDS: rules.command,
@@ -172,13 +183,13 @@ class Refold:
 
     # -- what is folded --------------------------------------------------------------------------------------------
 
-    def ready(self) -> list[str]:
-        """Whose published records are adopted before the next chunk is folded."""
+    def ready(self) -> Reached:
+        """Of whom what was published is adopted before the next chunk is folded."""
         return self.telling.reached(self.cursor, self.merged_to)
 
     def fold(
         self,
-        ready: Iterable[str],
+        ready: Reached,
         events: Iterable[Read],
         customers: Mapping[str, Customer],
         cursor: Cursor,
@@ -188,21 +199,33 @@ class Refold:
 
         `cursor` and `merged_to` are how far the log is folded then.
         """
-        for customer_id in ready:
+        if self._keeps_bonds:
+            for customer_id, customer in customers.items():
+                customer.bond_held = self.telling.holds_bond(customer_id)
+            for customer_id in ready.bonds:
+                if (early := self.telling.of_bond(customer_id)) is not None:
+                    self._early_bonds[customer_id] = early
+        for customer_id in ready.tiers:
             self._adopt(customer_id, customers)
+        for customer_id in ready.bonds:
+            if customer_id in self._early_bonds and self.telling.of(customer_id) is None:
+                self._adopt_bond(customer_id, customers)
         for read in events:
             self._take(read, customers)
         self.cursor = dict(cursor)
         self.merged_to = merged_to
         folded, self._now = self._now, Folded()
-        for shard, change in self._changes:
-            body = self.rules.change_body(change)
+        for shard, decision in self._made:
             offsets = {topic: self.cursor.get((topic, shard), 0) for topic in INPUTS}
             known = watermarks(offsets, self.rebuilt)
-            entry = change_entry(body, change.beneath, shard, known)
-            is_fall = change.direction == "downgrade"
-            folded.entries.append(Decided(shard, change.customer_id, entry, is_fall))
-        self._changes = []
+            entry = decision_entry(decision, self.rules.change_body, shard, known)
+            customer_id = decision.customer_id
+            if isinstance(decision, BondChange):
+                decided = Decided(shard, OfBond(customer_id), entry)
+            else:
+                decided = Decided(shard, customer_id, entry, decision.direction == "downgrade")
+            folded.entries.append(decided)
+        self._made = []
         return folded
 
     def leftovers(self) -> list[Read]:
@@ -217,7 +240,7 @@ class Refold:
                 self._too_late(read)
             else:
                 self._count(read, customers)
-        return self.fold((), (), customers, self.cursor, self.merged_to)
+        return self.fold(Reached([], []), (), customers, self.cursor, self.merged_to)
 
     def _adopt(self, customer_id: str, customers: Mapping[str, Customer]) -> None:
         told = self.telling.of(customer_id)
@@ -232,8 +255,27 @@ class Refold:
         self.telling.adopted(customer_id)
         self.adopted += 1
         self._now.touched.add(customer_id)
+        # Not where more was told of the bond since, which is not reached yet.
+        if self._keeps_bonds and self._early_bonds.get(customer_id) is self.telling.of_bond(customer_id):
+            self._adopt_bond(customer_id, customers)
         for read in told.kept:
             self._count(read, customers)
+
+    def _adopt_bond(self, customer_id: str, customers: Mapping[str, Customer]) -> None:
+        """Take over what was told of a bond, or nothing where it was held for the tier's sake alone."""
+        told = self.telling.of_bond(customer_id)
+        try:
+            made = self.rules.adopt_bond(customers[customer_id], [] if told is None else told.records())
+        except ValueError as error:
+            raise FatalError(
+                f"what was published of customer {customer_id!r} does not fit: {error}: rebuild with the program file "
+                "that it was published by, then `kizuna program apply`"
+            ) from error
+        if told is not None:
+            self.telling.bond_adopted(customer_id)
+            self._early_bonds.pop(customer_id, None)
+        self._now.touched.add(customer_id)
+        self._made += [(self._home(customer_id)[1], decision) for decision in made]
 
     def _take(self, read: Read, customers: Mapping[str, Customer]) -> None:
         if read.is_rerouted:
@@ -292,7 +334,7 @@ class Refold:
         self._now.touched.add(customer_id)
         self._move_clock(read)
         if made and self.telling.of(customer_id) is None:
-            self._changes += [(read.home, change) for change in made]
+            self._made += [(read.home, decision) for decision in made]
 
     def _move_clock(self, read: Read) -> None:
         newest = self.newest[read.home]

@@ -6,22 +6,24 @@ The way of an event: `Intake.read` → `_customers` → the fold → `Store.comm
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from loyalty.bond import BondChange
 from loyalty.customer import Customer
 from loyalty.packing import Packing
 from loyalty.rules import Moved, Previous, Rules
-from loyalty.views import Change
+from loyalty.views import Change, Decision
 from schemas.program import Program, ProgramError, parse_program
 from schemas.rejection import Reason
+from streams.adoption import adopt_bonds, adopt_tiers
 from streams.breaker import Breaker, fallen
 from streams.flood import Flood
-from streams.healing import Healing, agrees
+from streams.healing import Healing
 from streams.intake import Event, Intake
 from streams.metrics import Metrics
-from streams.outbox import Entry, Outbox, change_entry, decode, encode, watermarks, whole
+from streams.outbox import Entry, Outbox, decision_entry, decode, encode, watermarks, whole
 from streams.protocols import (
     COMMANDS,
     INPUTS,
@@ -132,7 +134,7 @@ class Shard:
         # The instant that stands in the store's `due`, for the customers of the cache.
         self._due: dict[str, int | None] = {}
         rules = self._rules
-        self._apply: dict[str, Callable[[Customer, Any, int | None], Sequence[Change] | None]] = {
+        self._apply: dict[str, Callable[[Customer, Any, int | None], Sequence[Decision] | None]] = {
             PURCHASES: rules.apply,
             TOUCHPOINTS: rules.touch,
             COMMANDS: rules.command,
@@ -151,7 +153,9 @@ class Shard:
             customers = await self._customers(dict.fromkeys(event.customer_id for _, event in events))
             counts = self._metrics.batch(batch)
             touched: dict[str, Customer] = {}
-            changes: list[Change] = []
+            decided: list[Decision] = []
+            # A touchpoint mostly changes nothing of what the readable hash says.
+            shown: set[str] | None = set() if topic == TOUCHPOINTS else None
             apply, ledger = self._apply[topic], self._domain.program.ledger
             newest = self.state.newest.get(topic)
             for record, event in events:
@@ -160,20 +164,25 @@ class Shard:
                     entries.append(self._too_late(topic, record, event))
                     continue
                 customer = customers[event.customer_id]
+                segment = customer.bond.segment
                 made = apply(customer, event, newest)
                 if made is None:
                     counts.duplicates += 1
                     continue
                 touched[event.customer_id] = customer
+                if shown is not None and (made or customer.bond.segment != segment):
+                    shown.add(event.customer_id)
+                if customer.bond_held:
+                    self.healing.stirred.add(event.customer_id)
                 if newest is None or occurred_at > newest:
                     newest = occurred_at
                 if made and not self.healing.holds(event.customer_id):
-                    changes += made
+                    decided += made
             self._flood[topic].check(batch, entries)
             commit = Commit(topic, batch.start, batch.end, newest)
             if batch.records:
                 commit.appended = batch.records[-1].timestamp
-            await self._commit(commit, touched, changes, entries)
+            await self._commit(commit, touched, decided, entries, shown)
             counts.done(entries)
             if self.healing:
                 await self._adopt()
@@ -184,29 +193,24 @@ class Shard:
             await self._adopt()
 
     async def _adopt(self) -> None:
-        while reached := self.healing.reached(self.state.offsets, _ADOPT_CUSTOMERS):
+        healing, offsets = self.healing, self.state.offsets
+        pending = len(healing)
+        while reached := healing.tiers.reached(offsets, _ADOPT_CUSTOMERS):
             customers = await self._customers(reached)
-            adopted: dict[str, Customer] = {}
-            for customer_id, told in reached.items():
-                customer = customers[customer_id]
-                if agrees(customer, told, self._rules):
-                    continue
-                try:
-                    self._rules.adopt(customer, told.body, told.beneath)
-                except ValueError as error:
-                    raise FatalError(
-                        f"partition {self.partition}: what was published last of a customer does not fit: {error}; "
-                        "start the worker with the program that the store was on, or make the state anew with "
-                        "`kizuna rebuild`",
-                        Stop.PUBLISHED_UNKNOWN,
-                    ) from error
-                adopted[customer_id] = customer
-            if adopted:
-                await self._commit(Commit(), adopted, [], [])
-                self._metrics.adoptions.inc(len(adopted))
-            self.healing.settle(reached)
-            if not self.healing:
-                log.info("shard %d knows again all that was published", self.partition)
+            await self._commit_adopted(adopt_tiers(healing, reached, customers, self._rules), [])
+            healing.tiers.settle(reached)
+        # No bond before its customer's tier.
+        while unheld := healing.bonds.reached(offsets, _ADOPT_CUSTOMERS):
+            customers = await self._customers(unheld)
+            await self._commit_adopted(*adopt_bonds(healing, unheld, customers, self._rules))
+            healing.bonds.settle(unheld)
+        if pending and not healing:
+            log.info("shard %d knows again all that was published", self.partition)
+
+    async def _commit_adopted(self, adopted: Mapping[str, Customer], decided: Sequence[Decision]) -> None:
+        if adopted:
+            await self._commit(Commit(), adopted, decided, [])
+            self._metrics.adoptions.inc(len(adopted))
 
     async def sweep(self, until: int, clock: int) -> None:
         """Let fall due, strictly before `until`, what time alone brings, as far as the outbox has room.
@@ -227,10 +231,10 @@ class Shard:
                 overdue = bool(due.customers)
                 if overdue:
                     customers = await self._customers(due.customers)
-                    changes: list[Change] = []
+                    decided: list[Decision] = []
                     for customer in customers.values():
-                        changes += self._rules.advance(customer, until)
-                    await self._commit(Commit(), customers, changes, [])
+                        decided += self._rules.advance(customer, until)
+                    await self._commit(Commit(), customers, decided, [])
 
     async def move(self, clock: int, limit: int) -> int:
         """Move up to `limit` customers to the present program, if its instant has come; how many were looked at.
@@ -246,10 +250,10 @@ class Shard:
             if ids:
                 customers = await self._customers(ids)
                 unmoved = {i: c for i, c in customers.items() if not self._rules.is_moved(c)}
-                changes: list[Change] = []
+                decided: list[Decision] = []
                 for customer in unmoved.values():
-                    changes += self._rules.move(customer)
-                await self._commit(Commit(moved=ids), unmoved, changes, [])
+                    decided += self._rules.move(customer)
+                await self._commit(Commit(moved=ids), unmoved, decided, [])
         return len(ids)
 
     async def publish(self) -> None:
@@ -258,9 +262,9 @@ class Shard:
             entries, upto = await self.outbox.take(_PUBLISH_ENTRIES, _PUBLISH_BYTES)
             started = time.perf_counter()
             records = (record for entry in entries for record in entry.records())
-            output = await self._writer.publish(records, Mark(upto, self.state.reign))
+            outputs = await self._writer.publish(records, Mark(upto, self.state.reign))
             # While something is pending, the next take-over must find it again.
-            known = None if self.healing else output
+            known = {} if self.healing else outputs
             await self._store.trim(self.partition, self._token, upto, known)
             self.outbox.drop(upto)
             self._metrics.published(self.partition, len(self.outbox), time.perf_counter() - started)
@@ -301,25 +305,31 @@ class Shard:
         loaded = await self._store.load(self.partition, missing, self._packing)
         for customer_id, customer in zip(missing, loaded, strict=True):
             cache[customer_id] = held[customer_id] = customer
+            customer.bond_held = customer_id in self.healing.bonds
             self._due[customer_id] = _UNKNOWN
             if customer.is_blank:
                 self._unknown.add(customer_id)
         return held
 
     async def _commit(
-        self, commit: Commit, touched: Mapping[str, Customer], changes: Sequence[Change], entries: list[Entry]
+        self,
+        commit: Commit,
+        touched: Mapping[str, Customer],
+        decided: Sequence[Decision],
+        entries: list[Entry],
+        shown: Container[str] | None = None,
     ) -> None:
+        """`shown`: of those who are touched, of whom the readable hash may say something else now; None: of all."""
         state, rules, pack = self.state, self._rules, self._packing.pack
         started = time.perf_counter()
         offsets = state.offsets if commit.topic is None else state.offsets | {commit.topic: commit.end}
-        if changes:
+        if decided:
             read_up_to = watermarks(offsets, state.rebuilt)
             entries += (
-                change_entry(rules.change_body(change), change.beneath, self.partition, read_up_to)
-                for change in changes
+                decision_entry(decision, rules.change_body, self.partition, read_up_to)
+                for decision in decided
             )
-        # Touchpoints change neither what time brings nor, but for a newcomer, what the readable hash says.
-        moved = commit.topic != TOUCHPOINTS
+        changes = [decision for decision in decided if not isinstance(decision, BondChange)]
         newest = dict(state.newest)
         if commit.topic is not None and commit.newest is not None:
             newest[commit.topic] = commit.newest
@@ -332,7 +342,9 @@ class Shard:
                 CustomerWrite(
                     customer_id,
                     pack(customer, *horizons),
-                    rules.readable(customer) if moved or before == _UNKNOWN else None,
+                    rules.readable(customer)
+                    if shown is None or customer_id in shown or before == _UNKNOWN
+                    else None,
                     instant,
                     instant != before,
                 )
@@ -351,7 +363,7 @@ class Shard:
         state.customers += len(born)
         self._unknown.difference_update(born)
         self._due |= due
-        self._metrics.decided(changes)
+        self._metrics.decided(decided)
         self._metrics.moves.inc(len(self._moves))
         self._moves.clear()
         for number, entry in commit.replaced.items():
@@ -399,7 +411,7 @@ class Shard:
         """Publish again; where the falls are to be dropped, withdraw first what is held of those who fell."""
         commit = Commit(fields={"decision": "", "held": "", "falls": self._breaker.forget()})
         customers: dict[str, Customer] = {}
-        changes: list[Change] = []
+        decided: list[Decision] = []
         word, _, until = decision.partition(" ")
         if self.state.held is not None and word == "drop":
             withdrawn = fallen(self.outbox.behind(self.state.held))
@@ -407,9 +419,9 @@ class Shard:
             for customer_id, held in withdrawn.items():
                 told = self._rules.withdraw(customers[customer_id], held.tier, held.tier_seq, int(until))
                 if told:  # else the program does not have the tier any more: what was decided goes out
-                    changes += told
+                    decided += told
                     commit.replaced |= {n: encode(self.outbox.withdrawn(n)) for n in held.numbers}
-        await self._commit(commit, customers, changes, [])
+        await self._commit(commit, customers, decided, [])
 
     def _evict(self) -> None:
         cache = self._cache

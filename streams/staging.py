@@ -16,7 +16,7 @@ from streams.outbox import NOTHING, Entry, decode, encode, whole
 from streams.placement import Placement
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Binding
 from streams.redis_store import RedisStore, answers
-from streams.refold import Decided, Folded, Place, Refold
+from streams.refold import Decided, Folded, OfBond, Place, Refold
 from streams.settings import Settings
 
 #: Customers, or keys, in one pipeline.
@@ -50,7 +50,7 @@ class Staging:
         #: How many of the entries are falls, by shard: they may be too many for the circuit breaker.
         self.falls = [0] * refold.partitions
         #: Where in which outbox stands what was decided of a customer or a dead record, and whether it is a fall.
-        self._decided: dict[str | Place, list[tuple[int, int, bool]]] = {}
+        self._decided: dict[str | OfBond | Place, list[tuple[int, int, bool]]] = {}
 
     async def load(self, customer_ids: Iterable[str]) -> dict[str, Customer]:
         """Customers by id, new ones where nothing is known of them."""
@@ -94,8 +94,9 @@ class Staging:
                     await cast(Any, self._redis.rpush(self._keys[shard].outbox, *raw[start : start + _PART]))
                 self.entries[shard] += len(raw)
 
-    async def withdraw(self, of: str | Place) -> None:
-        """Take out of the outbox what was decided of a customer, or a dead record: it was published meanwhile."""
+    async def withdraw(self, of: str | OfBond | Place) -> None:
+        """Take out of the outbox what was decided of a customer's tier or bond, or a dead record: it was published
+        meanwhile."""
         for shard, index, is_fall in self._decided.pop(of, ()):
             self.falls[shard] -= is_fall
             key = self._keys[shard].outbox

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from streams.bonds_told import read_all_bonds
 from streams.healing import Healing, read_all, unpublished
 from streams.metrics import Metrics
 from streams.outbox import Outbox, decode, encode
@@ -24,7 +25,7 @@ from streams.protocols import (
 )
 from streams.settings import Settings
 from streams.shard import Domain, Shard
-from streams.topics import topics_remade
+from streams.topics import BOND_TOPICS, TIER_CHANGES, outputs, topics_remade
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class TakeOver:
         self._metrics = metrics
         self._bound = bound
         self._spawn = spawn
+        self._outputs = outputs(domain.program)
 
     async def take(self, partitions: list[int], reader: Reader) -> list[Shard]:
         """Become the owner of these shards.
@@ -168,9 +170,15 @@ class TakeOver:
 
     async def _heal(self, owned: Sequence["_Owned"]) -> list[Shard]:
         """Let each shard know what was published and its state may not know."""
-        told = await self._log.told({one.partition: one.state.output for one in owned})
+        told = await self._log.told(
+            {
+                (topic, one.partition): one.state.outputs.get(topic, 0)
+                for one in owned
+                for topic in self._outputs
+            }
+        )
         cache_customers = max(1, self._settings.cache_customers // max(1, len(owned)))
-        shards = [await self._shard(one, told.get(one.partition, []), cache_customers) for one in owned]
+        shards = [await self._shard(one, told, cache_customers) for one in owned]
         healing = [shard for shard in shards if shard.healing]
         if not healing:
             return shards
@@ -186,11 +194,18 @@ class TakeOver:
             )
         return shards
 
-    async def _shard(self, owned: "_Owned", published: Sequence[Published], cache_customers: int) -> Shard:
+    async def _shard(
+        self, owned: "_Owned", published: Mapping[tuple[str, int], Sequence[Published]], cache_customers: int
+    ) -> Shard:
         partition, token, state = owned.partition, owned.token, owned.state
-        told = read_all(partition, published)
+        told = read_all(partition, published.get((TIER_CHANGES, partition), ()))
+        bonds = None
+        if self._domain.program.bonds is not None:
+            bonds = read_all_bonds(
+                partition, [one for topic in BOND_TOPICS for one in published.get((topic, partition), ())]
+            )
         entries = [decode(raw) for raw in owned.pending]
-        kept = unpublished(entries, told)
+        kept = unpublished(entries, told, bonds)
         if state.reign < owned.published.reign or len(kept) < len(entries):
             state = await self._store.restore(partition, token, [encode(e) for e in kept], owned.published)
         outbox = Outbox(state.outbox_last, kept, self._settings.outbox_bound, state.held)
@@ -205,8 +220,10 @@ class TakeOver:
             self._metrics,
             cache_customers,
         )
-        if told:
-            shard.healing = Healing(told, outbox.customers())
+        if told or bonds:
+            shard.healing = Healing(
+                told, outbox.customers({TIER_CHANGES}), bonds, outbox.customers(BOND_TOPICS)
+            )
             await shard.heal()
         return shard
 

@@ -1,11 +1,9 @@
 """What the output has told of each customer, and when a rebuild has read as much as was known then."""
 
-import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
 from sys import intern
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,11 +11,11 @@ from loyalty.customer import Customer
 from loyalty.views import Beneath
 from schemas.tier_change import Rfm, TierEvent
 from schemas.times import format_ms
+from streams.awaiting import Awaiting, Cursor
+from streams.bonds_told import Marked, marked
 from streams.healing import told_of
+from streams.outbox import BOND_HEADER, Headers, positions_of
 from streams.protocols import Published
-
-#: A position by input and partition.
-Cursor = Mapping[tuple[str, int], int]
 
 #: Of a record that is adopted only the standing is kept: there is one for each customer.
 _NO_RFM = Rfm(None, 0, "0", "XXX", 0, 0, 0)
@@ -54,56 +52,117 @@ def read_told(partition: int, record: Published) -> Told:
     return Told(partition, dict(told.read_up_to), lean, told.beneath, told.rebuilt)
 
 
+@dataclass(frozen=True, slots=True)
+class ToldOfBond:
+    """All published records of a customer's bond that are not adopted yet, and what was known with the last of them."""
+
+    partition: int
+    watermarks: dict[str, int]
+    #: The `seq` of the last of them.
+    seq: int
+    rebuilt: int
+    #: As they were read, in no order: there are many, and most wait for long.
+    raw: list[tuple[Headers, bytes | None]]
+
+    def records(self) -> list[Marked]:
+        """The records, in the order in which they were decided."""
+        return sorted((marked(*record) for record in self.raw), key=lambda one: one[0].seq)
+
+    def and_(self, other: "ToldOfBond") -> "ToldOfBond":
+        """These records and some more."""
+        self.raw.extend(other.raw)
+        last = max(self, other, key=lambda told: told.seq)
+        return ToldOfBond(last.partition, last.watermarks, last.seq, last.rebuilt, self.raw)
+
+
+def read_bond_told(partition: int, record: Published) -> tuple[str, ToldOfBond]:
+    """A record of one of the topics of bonds, and whose it is. Raises ValueError where it is none of ours."""
+    mark, body = marked(record.headers, record.value)
+    read_up_to, rebuilt = positions_of(record.headers)
+    headers = [(name, value) for name, value in record.headers if name in ("ce_type", BOND_HEADER)]
+    return body.customer_id, ToldOfBond(partition, read_up_to, mark.seq, rebuilt, [(headers, record.value)])
+
+
 class OvertakenError(Exception):
     """A change was published of a customer whose later events are counted already."""
 
 
+class Reached(NamedTuple):
+    """Of whom what was published may be adopted now."""
+
+    tiers: list[str]
+    bonds: list[str]
+
+    @property
+    def customers(self) -> set[str]:
+        """All of them."""
+        return {*self.tiers, *self.bonds}
+
+
 class Telling:
-    """The customers whose record is not adopted yet, by what their records wait for."""
+    """The customers whose records are not adopted yet, by what their records wait for."""
 
     def __init__(self) -> None:
-        self._told: dict[str, Told] = {}
+        self._tiers: Awaiting[Told] = Awaiting()
+        self._bonds: Awaiting[ToldOfBond] = Awaiting()
         #: `tier_seq` of each customer's newest record, adopted or not.
         self._seqs: dict[str, int] = {}
         #: Up to where each input was read when the newest changes were decided: what was decided below is published.
         self.frontier: dict[tuple[str, int], int] = {}
-        self._by_position: dict[tuple[str, int], list[tuple[int, int, str, Told]]] = {}
-        self._by_time: list[tuple[int, int, str, Told]] = []
-        self._numbers = count()
 
     def __len__(self) -> int:
-        """How many are not adopted yet."""
-        return len(self._told)
+        """How many are not adopted yet: tiers, and bonds."""
+        return len(self._tiers) + len(self._bonds)
 
     def of(self, customer_id: str) -> Told | None:
-        """What is told of a customer and not adopted yet."""
-        return self._told.get(customer_id)
+        """What is told of a customer's tier and not adopted yet."""
+        return self._tiers.get(customer_id)
+
+    def of_bond(self, customer_id: str) -> ToldOfBond | None:
+        """What is told of a customer's bond and not adopted yet."""
+        return self._bonds.get(customer_id)
+
+    def holds_bond(self, customer_id: str) -> bool:
+        """Whether nothing is to be decided of a customer's bond yet: it rests on the tier, too."""
+        return self._bonds.get(customer_id) is not None or self._tiers.get(customer_id) is not None
 
     def pending(self) -> Iterator[tuple[str, Told]]:
-        """Everyone whose record is not adopted yet."""
-        return iter(list(self._told.items()))
+        """Everyone whose tier is not adopted yet."""
+        return self._tiers.items()
+
+    def pending_bonds(self) -> Iterator[tuple[str, ToldOfBond]]:
+        """Everyone whose bond is not adopted yet."""
+        return self._bonds.items()
 
     def tell(self, told: Told, cursor: Cursor) -> bool:
-        """Note a published record; whether it is news. `cursor`: up to where was folded already.
+        """Note a published record of a tier; whether it is news. `cursor`: up to where was folded already.
 
         Raises OvertakenError where the record was decided before what is folded already.
         """
         customer_id = told.event.customer_id
-        for topic, at in told.watermarks.items():
-            key = topic, told.partition
-            self.frontier[key] = max(at, self.frontier.get(key, 0))
+        self._advance(told)
         # A customer's records stand in several partitions where their number has changed: the largest number holds.
         if told.event.tier_seq <= self._seqs.get(customer_id, 0):
             return False
-        if any(at < cursor.get((topic, told.partition), 0) for topic, at in told.watermarks.items()):
-            raise OvertakenError(f"customer {customer_id!r} was told a tier that was decided before")
+        _check_overtaken(customer_id, told, cursor)
         self._seqs[customer_id] = told.event.tier_seq
-        before = self._told.get(customer_id)
+        before = self._tiers.get(customer_id)
         if before is not None:
             told.kept = before.kept
-        self._told[customer_id] = told
-        self._wait(customer_id, told, {}, 0)
+        self._tiers.put(customer_id, told)
         return True
+
+    def tell_bond(self, customer_id: str, told: ToldOfBond, cursor: Cursor) -> None:
+        """Note published records of a bond, each told once. Raises as `tell` does."""
+        self._advance(told)
+        _check_overtaken(customer_id, told, cursor)
+        before = self._bonds.get(customer_id)
+        self._bonds.put(customer_id, told if before is None else before.and_(told))
+
+    def _advance(self, told: Told | ToldOfBond) -> None:
+        for topic, at in told.watermarks.items():
+            key = topic, told.partition
+            self.frontier[key] = max(at, self.frontier.get(key, 0))
 
     def amend(
         self,
@@ -118,49 +177,25 @@ class Telling:
         Nothing where there is no record, or another one is the newest. Before anything is folded.
         """
         customer_id = customer.customer_id
-        told = self._told.get(customer_id)
+        told = self._tiers.get(customer_id)
         if told is None or told.event.tier_seq != customer.tier_seq or customer.time is None:
             return
         event = msgspec.structs.replace(told.event, effective_at=format_ms(customer.time))
-        told = Told(partition, read_up_to, event, beneath, rebuilt)
-        self._told[customer_id] = told
-        self._wait(customer_id, told, {}, 0)
+        self._tiers.put(customer_id, Told(partition, read_up_to, event, beneath, rebuilt))
 
     def adopted(self, customer_id: str) -> None:
-        """The record is adopted."""
-        del self._told[customer_id]
+        """The record of the tier is adopted."""
+        self._tiers.remove(customer_id)
 
-    def reached(self, cursor: Cursor, merged_to: float) -> list[str]:
-        """Whose records may be adopted now, in no order: all that was known then has been read.
+    def bond_adopted(self, customer_id: str) -> None:
+        """The records of the bond are adopted."""
+        self._bonds.remove(customer_id)
 
-        `cursor` is up to where each partition was read; whatever was appended before `merged_to` was.
-        """
-        found: list[str] = []
-        for key, waiting in list(self._by_position.items()):
-            at = cursor.get(key, -1)
-            while waiting and waiting[0][0] <= at:
-                self._look_again(heapq.heappop(waiting), cursor, merged_to, found)
-        while self._by_time and self._by_time[0][0] <= merged_to:
-            self._look_again(heapq.heappop(self._by_time), cursor, merged_to, found)
-        return found
+    def reached(self, cursor: Cursor, merged_to: float) -> Reached:
+        """Whose records may be adopted now, each told once; see `Awaiting.reached`."""
+        return Reached(self._tiers.reached(cursor, merged_to), self._bonds.reached(cursor, merged_to))
 
-    def _look_again(
-        self, entry: tuple[int, int, str, Told], cursor: Cursor, merged_to: float, found: list[str]
-    ) -> None:
-        _, _, customer_id, told = entry
-        # One that was superseded meanwhile waits under its new name.
-        if self._told.get(customer_id) is told and self._wait(customer_id, told, cursor, merged_to):
-            found.append(customer_id)
 
-    def _wait(self, customer_id: str, told: Told, cursor: Cursor, merged_to: float) -> bool:
-        """Whether nothing is left to wait for; else wait for the first thing that is."""
-        for topic, at in told.watermarks.items():
-            key = topic, told.partition
-            if at > cursor.get(key, -1):
-                waiting = self._by_position.setdefault(key, [])
-                heapq.heappush(waiting, (at, next(self._numbers), customer_id, told))
-                return False
-        if told.rebuilt > merged_to:
-            heapq.heappush(self._by_time, (told.rebuilt, next(self._numbers), customer_id, told))
-            return False
-        return True
+def _check_overtaken(customer_id: str, told: Told | ToldOfBond, cursor: Cursor) -> None:
+    if any(at < cursor.get((topic, told.partition), 0) for topic, at in told.watermarks.items()):
+        raise OvertakenError(f"customer {customer_id!r} was told something that was decided before")

@@ -16,8 +16,14 @@ from streams.settings import Settings
 TIER_CHANGES = "tier-changes"
 CUSTOMER_TIERS = "customer-tiers"
 DEAD_LETTERS = "dead-letters"
+SEGMENT_CHANGES = "segment-changes"
+NURTURING_TRIGGERS = "nurturing-triggers"
+ATTRIBUTIONS = "attributions"
 
-#: Partition p of each of these belongs to shard p.
+#: What is told of bonds: written by programs that keep them, and asked for by nobody else.
+BOND_TOPICS = (SEGMENT_CHANGES, NURTURING_TRIGGERS, ATTRIBUTIONS)
+
+#: Partition p of each of these belongs to shard p; of the topics of bonds, too, where they are there.
 COPARTITIONED = (*INPUTS, TIER_CHANGES, CUSTOMER_TIERS)
 
 #: Kafka's default for `max.message.bytes`, and how much more the dead-letter topic takes.
@@ -41,7 +47,18 @@ def configs(retention_ms: int) -> dict[str, dict[str, str]]:
         TIER_CHANGES: kept,
         CUSTOMER_TIERS: {"cleanup.policy": "compact"},
         DEAD_LETTERS: dead,
+        **dict.fromkeys(BOND_TOPICS, kept),
     }
+
+
+def copartitioned(program: Program) -> tuple[str, ...]:
+    """The topics of which a program's shard p has partition p."""
+    return COPARTITIONED if program.bonds is None else (*COPARTITIONED, *BOND_TOPICS)
+
+
+def outputs(program: Program) -> tuple[str, ...]:
+    """The topics that tell what a program decided: at a take-over each is read on from where the store knows it."""
+    return (TIER_CHANGES,) if program.bonds is None else (TIER_CHANGES, *BOND_TOPICS)
 
 
 @dataclass(slots=True)
@@ -167,13 +184,15 @@ def create(
     return [name[len(settings.topic_prefix) :] for name in missing]
 
 
-def faults(cluster: Cluster, settings: Settings, ledger_ms: int | None) -> list[str]:
-    """What the worker would refuse, a line each; `ledger_ms` None where no program is known."""
-    missing = [settings.topic(name) for name in configs(-1) if name not in cluster.partitions]
+def faults(cluster: Cluster, settings: Settings, program: Program | None) -> list[str]:
+    """What the worker would refuse, a line each; `program` None where none is known: it may keep bonds."""
+    ledger_ms = None if program is None else program.ledger
+    together = (*COPARTITIONED, *BOND_TOPICS) if program is None else copartitioned(program)
+    missing = [settings.topic(name) for name in (*together, DEAD_LETTERS) if name not in cluster.partitions]
     if missing:
         return [f"topics are missing: {', '.join(missing)} (kizuna topics create)"]
     found: list[str] = []
-    counts = {name: cluster.partitions[name] for name in COPARTITIONED}
+    counts = {name: cluster.partitions[name] for name in together}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{settings.topic(name)} {count}" for name, count in counts.items())
         found.append(f"topics differ in partitions: {told}")
@@ -214,7 +233,7 @@ def _input_faults(config: Mapping[str, str], ledger_ms: int | None) -> Iterator[
 
 def check(cluster: Cluster, settings: Settings, program: Program) -> int:
     """The number of partitions. Raises FatalError, one line, where the worker must not start on them."""
-    found = faults(cluster, settings, program.ledger)
+    found = faults(cluster, settings, program)
     if found:
         raise FatalError("; ".join(found), Stop.TOPICS)
     return cluster.partitions[PURCHASES]

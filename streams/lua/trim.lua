@@ -1,5 +1,5 @@
 -- Forget what was published. Needs the owner only and leaves the version: a trim may pass a commit.
--- KEYS: shard, outbox    ARGV: token, number of the last published entry, position in the output ('' unchanged)
+-- KEYS: shard, outbox    ARGV: token, number of the last published entry, positions in the outputs (field and value)
 local refusal = refused(KEYS[1], ARGV[1], nil)
 if refusal then
   return refusal
@@ -13,7 +13,7 @@ local gone = tonumber(ARGV[2]) - (newest - redis.call('LLEN', KEYS[2]))
 if gone > 0 then
   redis.call('LTRIM', KEYS[2], gone, -1)
 end
-if ARGV[3] ~= '' then
-  redis.call('HSET', KEYS[1], 'output', ARGV[3])
+if #ARGV > 2 then
+  redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 end
 return 1

@@ -19,6 +19,7 @@ from streams.placement import home
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS
 from streams.settings import ClockKind
 from tests.loyalty.worlds import DAY, program
+from tests.simulation import bonded
 from tests.simulation.kafka import Headers
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ def draw(rng: Random) -> Scenario:
         start += 200 * DAY
     elif made.publish_from is not None:
         made = msgspec.structs.replace(made, publish_from=start + rng.randint(0, 15_000))
+    if rng.random() < 0.5:
+        made = msgspec.structs.replace(made, bonds=bonded.random_bonds(rng, made, unit))
     span = rng.choice((4.0, 8.0, 15.0))
     scenario = Scenario(
         program=made,
@@ -162,6 +165,7 @@ class Log:
         self._unit = unit
         self._customers = [f"c{n}" for n in range(rng.choice((1, 2, 3, 5)))]
         self._made = 0
+        self._bonds = scenario.program.bonds is not None
         # Where something is sent on, it comes behind what was sent after it: out of order.
         self._misplaces = rng.random() < (0.3 if scenario.is_ordered else 0.8)
         #: How far `occurred_at` lies behind the append time, where all is in order.
@@ -223,26 +227,30 @@ class Log:
             "source": rng.choice(("", "", "pos")),
         }
         drawn = rng.random()
-        if drawn < 0.78:
+        # Bonds live by touches.
+        purchases = 0.55 if self._bonds else 0.78
+        if drawn < purchases:
             at = self._occurred(at, PURCHASES)
-            buys = drawn < 0.6
+            buys = drawn < purchases - 0.18
             amount = rng.choice((0, 1, 100, 100, 250, 250, 600) if buys else (1, 100, 250, 600))
             order_id = rng.choice("uvwxyz")
             kind = PurchaseMade if buys else RefundMade
-            event: Event = kind(**common, order_id=order_id, amount=amount, occurred_at=at)
+            said = bonded.bought(rng) if self._bonds and buys else {}
+            event: Event = kind(**common, **said, order_id=order_id, amount=amount, occurred_at=at)
             body = {
                 "type": "purchase" if buys else "refund",
                 "order_id": order_id,
                 "amount": f"{amount // 100}.{amount % 100:02}",
                 "currency": "USD",
             }
-            return PURCHASES, common | body | {"occurred_at": format_ms(at)}, event
+            return PURCHASES, common | body | said | {"occurred_at": format_ms(at)}, event
         if drawn < 0.94:
             at = self._occurred(at, TOUCHPOINTS)
             channel, direction = rng.choice(("email", "web", "store")), rng.choice(("inbound", "outbound"))
-            event = TouchpointMade(**common, occurred_at=at, channel=channel, direction=direction)
+            said = bonded.touched(rng) if self._bonds else {}
+            event = TouchpointMade(**common, **said, occurred_at=at, channel=channel, direction=direction)
             body = {"type": "touchpoint", "channel": channel, "direction": direction}
-            return TOUCHPOINTS, common | body | {"occurred_at": format_ms(at)}, event
+            return TOUCHPOINTS, common | body | said | {"occurred_at": format_ms(at)}, event
         at = self._occurred(at, COMMANDS)
         mode = rng.choice(("pin", "floor", "floor", "clear"))
         tier = rng.choice(scenario.program.tiers).name

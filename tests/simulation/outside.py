@@ -18,13 +18,14 @@ from streams.protocols import (
     Stop,
     UnavailableError,
 )
-from streams.topics import TIER_CHANGES
+from streams.topics import BOND_TOPICS, TIER_CHANGES
 from tests.simulation.kafka import LogRecord
 from tests.simulation.link import KAFKA, REDIS, Link
 from tests.simulation.store import MemoryStore
 
 #: The ids of the input topics.
 INPUT_IDS = "one two three"
+_OUTPUTS = (TIER_CHANGES, *BOND_TOPICS)
 #: Seconds after which the broker aborts a transaction that was left open.
 TRANSACTION = 6.0
 #: How often the end of the output is asked for before Kafka counts as not answering.
@@ -68,8 +69,8 @@ class LinkedStore:
     async def commit(self, partition: int, token: str, version: int, commit: Commit) -> None:
         await self._link.call(REDIS, "commit", lambda: self._store.commit(partition, token, version, commit))
 
-    async def trim(self, partition: int, token: str, published: int, output: int | None) -> None:
-        await self._link.call(REDIS, "trim", lambda: self._store.trim(partition, token, published, output))
+    async def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
+        await self._link.call(REDIS, "trim", lambda: self._store.trim(partition, token, published, outputs))
 
     async def due(self, partition: int, token: str, version: int, until: int, limit: int) -> Due:
         return await self._link.call(
@@ -102,31 +103,31 @@ class LinkedLog:
     async def inputs(self) -> tuple[str, int]:
         return await self._link.call(KAFKA, "inputs", lambda: (INPUT_IDS, self._link.world.partitions))
 
-    async def told(self, positions: Mapping[int, int]) -> dict[int, list[Published]]:
+    async def told(self, positions: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], list[Published]]:
         ends = await self._link.call(
-            KAFKA, "told ends", lambda: {p: self._end(p, at) for p, at in positions.items()}
+            KAFKA, "told ends", lambda: {key: self._end(key, at) for key, at in positions.items()}
         )
         # Whoever asks has initialised the partition's writer. What is open now is a later owner's.
         for _ in range(_TOLD_TRIES):
             found = await self._link.call(
-                KAFKA, "told", lambda: {p: self._told(p, at, ends[p]) for p, at in positions.items()}
+                KAFKA, "told", lambda: {key: self._told(key, at, ends[key]) for key, at in positions.items()}
             )
             if all(records is not None for records in found.values()):
                 if any(found.values()):
                     self._link.world.count("take-overs with something published since")
-                return {p: records for p, records in found.items() if records}
+                return {key: records for key, records in found.items() if records}
             await asyncio.sleep(0.1)
-        raise UnavailableError("tier-changes could not be read to its end")
+        raise UnavailableError("an output could not be read to its end")
 
-    def _end(self, partition: int, at: int) -> int:
-        end = self._kafka.log(TIER_CHANGES, partition).end
+    def _end(self, key: tuple[str, int], at: int) -> int:
+        end = self._kafka.log(*key).end
         if at > end:
-            raise FatalError(f"tier-changes-{partition} ends at {end}, not at {at}", Stop.LOG_ENDS_BEFORE)
+            raise FatalError(f"{key[0]}-{key[1]} ends at {end}, not at {at}", Stop.LOG_ENDS_BEFORE)
         return end
 
-    def _told(self, partition: int, at: int, end: int) -> list[Published] | None:
+    def _told(self, key: tuple[str, int], at: int, end: int) -> list[Published] | None:
         """None where an open transaction hides some of it."""
-        log = self._kafka.log(TIER_CHANGES, partition)
+        log = self._kafka.log(*key)
         if log.stable < end:
             return None
         return [Published(r.value, r.headers) for r in log.between(max(at, log.start), end)]
@@ -167,7 +168,7 @@ class LinkedWriter:
             KAFKA, "published", lambda: self._kafka.numbers.get((self._group, self._partition), Mark())
         )
 
-    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> int | None:
+    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> dict[str, int]:
         link, kafka, name, epoch = self._link, self._kafka, self._name, self._epoch
         world = link.world
         by_target: dict[tuple[str, int], list[OutRecord]] = {}
@@ -178,15 +179,15 @@ class LinkedWriter:
             await link.awake()
         transaction = await link.call(KAFKA, "begin", lambda: kafka.begin(name, epoch))
         world.loop.call_later(TRANSACTION, lambda: kafka.expire(name, transaction))
-        behind: int | None = None
+        behind: dict[str, int] = {}
 
         def send(partition: int, batch: list[OutRecord]) -> LogRecord:
             return [kafka.send(name, epoch, partition, record) for record in batch][-1]
 
         for (topic, partition), batch in by_target.items():
             made = await link.call(KAFKA, "send", lambda p=partition, b=batch: send(p, b))  # type: ignore[misc]
-            if topic == TIER_CHANGES:
-                behind = made.offset + 1
+            if topic in _OUTPUTS:
+                behind[topic] = made.offset + 1
 
         def number() -> None:
             kafka.check(name, epoch, transaction)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from loyalty.customer import Customer
 from loyalty.packing import Packing
+from streams.outbox import decode
 from streams.protocols import (
     INPUTS,
     Binding,
@@ -21,7 +22,7 @@ from streams.protocols import (
     ShardState,
     Stop,
 )
-from streams.redis_store import binding_fields, bound_elsewhere, check_bound, shard_state
+from streams.redis_store import binding_fields, bound_elsewhere, check_bound, output_field, shard_state
 
 _GONE = object()
 
@@ -107,6 +108,8 @@ class MemoryStore:
 
     def __init__(self, server: Server, prefix: str, binding: Binding, program_text: str = "") -> None:
         self.server = server
+        #: By value of an outbox entry: up to where each input had been read before it was decided, at the least.
+        self.known: dict[bytes, dict[str, int]] = {}
         self._prefix = prefix
         self._binding = binding_fields(binding)
         self._program_text = program_text
@@ -195,6 +198,11 @@ class MemoryStore:
         for number in commit.replaced:
             if number <= gone:
                 raise _refused(f"outbox entry {number}, published up to {gone}")
+        before = {topic: int(held[f"offset:{topic}"]) for topic in INPUTS}
+        for raw in commit.outbox:
+            if (value := decode(raw).value) is not None:
+                least = self.known.get(value, before)
+                self.known[value] = {topic: min(at, least[topic]) for topic, at in before.items()}
         journal.begin("commit", partition)
         self._set_fields(held, version, commit)
         if commit.outbox or commit.replaced:
@@ -244,15 +252,15 @@ class MemoryStore:
             else:
                 journal.drop(shard.pages, customer_id)
 
-    def trim(self, partition: int, token: str, published: int, output: int | None) -> None:
+    def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
         shard = self.shard(partition)
         self._check(shard, token)
         if published > int(shard.hash["outbox_last"]):
             raise _refused(f"outbox entry {published}, the newest is {shard.hash['outbox_last']}")
         self.server.journal.begin("trim", partition)
         self._drop_published(shard, published)
-        if output is not None:
-            self.server.journal.set(shard.hash, "output", str(output))
+        for topic, at in outputs.items():
+            self.server.journal.set(shard.hash, output_field(topic), str(at))
 
     def due(self, partition: int, token: str, version: int, until: int, limit: int) -> Due:
         shard = self.shard(partition)

@@ -51,8 +51,8 @@ def no_fencing(patch: Patch) -> None:
 def no_adoption(patch: Patch) -> None:
     """What was published is not read."""
 
-    def init(self: Healing, told: Any, unpublished: Any = ()) -> None:
-        original(self, {}, ())
+    def init(self: Healing, *told: Any) -> None:
+        original(self, {})
 
     original = Healing.__init__
     patch.setattr(Healing, "__init__", init)
@@ -64,7 +64,7 @@ def trim_before_it_is_out(patch: Patch) -> None:
     async def publish(self: Shard) -> None:
         while not self._closed:
             entries, upto = await self.outbox.take(5_000, 4_000_000)
-            await self._store.trim(self.partition, self._token, upto, None)
+            await self._store.trim(self.partition, self._token, upto, {})
             records = [record for entry in entries for record in entry.records()]
             await self._writer.publish(records, Mark(upto, self.state.reign))
             self.outbox.drop(upto)

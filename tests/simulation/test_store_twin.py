@@ -57,8 +57,10 @@ class Calls:
             case "commit":
                 return "commit", (3, token, version, self._commit(held, newest, len(shard.outbox)))
             case "trim":
-                output = rng.choice((None, rng.randrange(99)))
-                return "trim", (3, token, max(0, newest - rng.randint(-1, 5)), output)
+                outputs = {
+                    t: rng.randrange(99) for t in ("tier-changes", "attributions") if rng.random() < 0.5
+                }
+                return "trim", (3, token, max(0, newest - rng.randint(-1, 5)), outputs)
             case "due":
                 return "due", (3, token, version, rng.randrange(9), rng.choice((0, 1, 10, 10)))
             case "load":

@@ -21,6 +21,7 @@ from streams.settings import ClockKind
 from streams.topics import CUSTOMER_TIERS, DEAD_LETTERS
 from tests.simulation.inputs import Event
 from tests.simulation.kafka import Headers, LogRecord
+from tests.simulation.verdict_bonds import judge_bonds
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -36,6 +37,8 @@ class Truth:
         self.letters: dict[Place, Reason] = {}
         self.reroutes: Counter[tuple[Any, ...]] = Counter()
         self.batches: dict[int, Batch] = {}
+        #: By partition, what counts, each topic's in its own order.
+        self.counted: dict[int, list[tuple[str, LogRecord, Event]]] = {}
         #: Partitions in which what was counted came in time order, so that the changes are the batch computation's.
         self.ordered: set[int] = set()
         #: Customers for whom a command was read: when it comes among the purchases is nobody's promise.
@@ -47,6 +50,7 @@ class Truth:
     def _read(self, partition: int) -> None:
         world, program = self.world, self.world.program
         batch = self.batches[partition] = Batch(program)
+        counted = self.counted[partition] = []
         is_ordered, newest = True, 0
         for topic, record, event in self._events(partition):
             late = batch.too_late
@@ -55,6 +59,7 @@ class Truth:
                     self.letters[topic, partition, record.offset] = Reason.TOO_LATE
                     is_ordered = is_ordered and topic != PURCHASES
                 continue
+            counted.append((topic, record, event))
             self.newest = max(self.newest, event.occurred_at)
             if topic == COMMANDS:
                 self.commanded.add(event.customer_id)
@@ -112,6 +117,7 @@ def judge(world: "World") -> list[str]:
         *_letters(world, truth),
         *_reroutes(world, truth),
         *_store(world),
+        *(judge_bonds(world, truth) if world.program.bonds is not None else ()),
     ]
 
 
@@ -233,7 +239,7 @@ def _at_risk(change: TierEvent) -> int | None:
 
 
 def _exact(world: "World", truth: Truth, told: dict[str, list[TierEvent]]) -> Iterator[str]:
-    """Where input came in time order, the changes are the batch computation's, but for the contacts."""
+    """Where input came in time order, the changes are the batch computation's, but for contacts and segment."""
     for partition in () if world.drops else sorted(truth.ordered):
         clock = world.clock_of(partition)
         batch = truth.batches[partition]
@@ -243,8 +249,8 @@ def _exact(world: "World", truth: Truth, told: dict[str, list[TierEvent]]) -> It
             if customer_id in truth.commanded:
                 continue
             world.count("customers held exactly")
-            ours = [_without_contacts(change) for change in told.get(customer_id, [])]
-            theirs = [_without_contacts(change) for change in customer.changes]
+            ours = [_of_purchases(change) for change in told.get(customer_id, [])]
+            theirs = [_of_purchases(change) for change in customer.changes]
             if ours != theirs:
                 at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
                 if at is None:
@@ -253,8 +259,9 @@ def _exact(world: "World", truth: Truth, told: dict[str, list[TierEvent]]) -> It
                     yield f"exact: {customer_id} was told {ours[at]}, the log has {theirs[at]}"
 
 
-def _without_contacts(change: TierEvent) -> TierEvent:
-    return msgspec.structs.replace(change, contacts={})
+def _of_purchases(change: TierEvent) -> TierEvent:
+    """Without what rests on another input."""
+    return msgspec.structs.replace(change, contacts={}, segment=msgspec.UNSET)
 
 
 def _letters(world: "World", truth: Truth) -> Iterator[str]:

@@ -10,12 +10,13 @@ from schemas.program import Program
 from streams.placement import Placement
 from streams.protocols import INPUTS, PURCHASES, Binding, Mark, RefusedError
 from streams.settings import ClockKind, Settings
-from streams.topics import CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
+from streams.topics import DEAD_LETTERS, copartitioned
 from tests.simulation.faults import Fault, Faults, draw
 from tests.simulation.group import SESSION, Group
 from tests.simulation.inputs import Feed, Scenario
 from tests.simulation.kafka import Kafka, PartitionLog
 from tests.simulation.link import Link
+from tests.simulation.marketing import Marketing
 from tests.simulation.outside import INPUT_IDS
 from tests.simulation.store import MemoryStore, Server
 from tests.simulation.virtual_time import VirtualLoop
@@ -55,7 +56,7 @@ class World:
         self.is_calm = False
         self._frozen: int | None = None
         self.kafka = Kafka(self.wall)
-        for topic in (*INPUTS, TIER_CHANGES, CUSTOMER_TIERS):
+        for topic in copartitioned(self.program):
             for partition in range(scenario.partitions):
                 self.kafka.logs[topic, partition] = PartitionLog(rng.choice((0, 0, 7)))
         for partition in range(scenario.letter_partitions):
@@ -89,6 +90,7 @@ class World:
         self.told: list[str] | None = [] if tell else None
         self.faults = Faults(self, draw(rng, scenario.span, scenario.partitions, kinds))
         self.feed = Feed(self, scenario)
+        self.marketing = Marketing(self)
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -264,11 +266,12 @@ class World:
         for _ in range(self.rng.choice((1, 1, 2, 2, 3))):
             self.begin_worker()
         self.feed.begin()
-        operating = self.loop.create_task(self._operate())
+        others = [self.loop.create_task(work()) for work in (self._operate, self._send)]
         try:
             await self._run()
         finally:
-            operating.cancel()
+            for other in others:
+                other.cancel()
 
     async def _run(self) -> None:
         await asyncio.sleep(self.scenario.span)
@@ -276,6 +279,11 @@ class World:
         await self._until(self._is_read, "read and published")
         self._frozen = self.wall() + self.scenario.beyond
         await self._until(self._is_swept, "swept")
+
+    async def _send(self) -> None:
+        while True:
+            await asyncio.sleep(0.15)
+            self.marketing.look()
 
     async def _operate(self) -> None:
         """Where the circuit breaker has paused publishing, somebody decides after a while, as `decide.lua` has it."""
@@ -322,7 +330,7 @@ class World:
                 raise StuckError(f"not {what} after {_PATIENCE} s: {missing}")
 
     def _is_read(self) -> str | None:
-        if self.feed.is_feeding:
+        if self.feed.is_feeding or self.marketing.is_sending:
             return "records are yet to come"
         for partition in range(self.partitions):
             shard = self.store.shard(partition)

@@ -19,7 +19,7 @@ from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.reroute import is_rerouted, rerouted_headers
 from schemas.tier_change import TierEvent, decode
-from streams.outbox import Entry, change_entry, watermarks
+from streams.outbox import Entry, decision_entry, watermarks
 from streams.placement import home
 from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, Published
 from streams.refold import Before, Decided, Merged, Refold
@@ -146,10 +146,8 @@ class World:
                 entries.append(StubIntake().dead_letter(topic, partition, record, Reason.TOO_LATE, ""))
                 continue
             customer = shard.customers.setdefault(event.customer_id, rules.new_customer(event.customer_id))
-            if topic == TOUCHPOINTS:
-                made = [] if rules.touch(customer, event, newest) else None
-            else:
-                made = (rules.command if topic == COMMANDS else rules.apply)(customer, event, newest)
+            apply: Any = {PURCHASES: rules.apply, TOUCHPOINTS: rules.touch, COMMANDS: rules.command}[topic]
+            made = apply(customer, event, newest)
             if made is not None:
                 shard.newest[topic] = max(event.occurred_at, newest or event.occurred_at)
                 changes += made
@@ -168,10 +166,7 @@ class World:
     def _commit(self, partition: int, entries: list[Entry], changes: list[Any]) -> None:
         shard = self.shards[partition]
         known = watermarks(shard.offsets, self.rebuilt)
-        entries += [
-            change_entry(self.rules.change_body(change), change.beneath, partition, known)
-            for change in changes
-        ]
+        entries += [decision_entry(change, self.rules.change_body, partition, known) for change in changes]
         if entries:
             shard.outbox.append(entries)
 
@@ -353,7 +348,7 @@ class Attempt:
     def _step(self, records: list[Merged], cursor: dict[Key, int], merged_to: float) -> None:
         ready = self.refold.ready()
         events = self.refold.read(records)
-        self._know({*ready, *(read.event.customer_id for read in events)})
+        self._know({*ready.customers, *(read.event.customer_id for read in events)})
         self.staged.append(self.refold.fold(ready, events, self.customers, cursor, merged_to).entries)
 
     def _know(self, ids: set[str]) -> None:

@@ -31,6 +31,7 @@ from streams.protocols import (
 from streams.redis_store import shard_state
 from streams.settings import Settings
 from streams.shard import Domain, Shard
+from streams.topics import BOND_TOPICS, TIER_CHANGES
 from tests.loyalty.worlds import DAY
 from tests.streams.conftest import HandMadeRecord
 
@@ -75,7 +76,7 @@ class MemoryStore:
         self.outbox: dict[int, bytes] = {}
         self.dues: dict[str, int] = {}
         self.left: set[str] = set()
-        self.trimmed: list[tuple[int, int | None]] = []
+        self.trimmed: list[tuple[int, Mapping[str, int]]] = []
 
     @property
     def version(self) -> int:
@@ -133,8 +134,8 @@ class MemoryStore:
                 if write.due is not None:
                     self.dues[write.customer_id] = write.due
 
-    async def trim(self, partition: int, token: str, published: int, output: int | None) -> None:
-        self.trimmed.append((published, output))
+    async def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
+        self.trimmed.append((published, outputs))
         self.outbox = {number: raw for number, raw in self.outbox.items() if number > published}
 
     async def due(self, partition: int, token: str, version: int, until: int, limit: int) -> Due:
@@ -157,10 +158,16 @@ class MemoryWriter:
     async def published(self) -> Mark:
         return self.upto
 
-    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> int | None:
-        self.records += records
+    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> dict[str, int]:
+        part = list(records)
+        self.records += part
         self.upto = upto
-        return len(self.records)
+        outputs = (TIER_CHANGES, *BOND_TOPICS)
+        return {
+            topic: sum(record.topic == topic for record in self.records)
+            for topic in outputs
+            if any(record.topic == topic for record in part)
+        }
 
     async def close(self) -> None:
         self.closed = True

@@ -161,12 +161,12 @@ async def test_while_something_is_pending_nothing_is_swept_and_the_output_is_fou
     await world.shard.sweep(due + 1, due + 1)
     await publish(world.shard)
     assert [c["reason"] for c in changes(world.store)] == ["purchase"]
-    assert world.store.trimmed == [(1, None)]
+    assert world.store.trimmed == [(1, {})]
     await world.hand(mine)
     await world.shard.sweep(due + 1, due + 1)
     await publish(world.shard)
     assert [c["reason"] for c in changes(world.store)] == ["purchase", "window_expiry"]
-    assert world.store.trimmed[-1] == (2, len(world.writer.records))
+    assert world.store.trimmed[-1] == (2, {TIER_CHANGES: 2})
 
 
 async def test_after_the_adoption_the_state_shows_what_was_published_also_where_the_fold_says_otherwise(
@@ -200,8 +200,8 @@ async def test_of_several_records_of_a_customer_the_last_one_counts(body: bytes)
     )
     assert len(healing) == 1
     assert healing.limit(PURCHASES) == 5
-    assert healing.reached({PURCHASES: 4, TOUCHPOINTS: 9, COMMANDS: 9}, 10) == {}
-    reached = healing.reached({PURCHASES: 5, TOUCHPOINTS: 0, COMMANDS: 0}, 10)
+    assert healing.tiers.reached({PURCHASES: 4, TOUCHPOINTS: 9, COMMANDS: 9}, 10) == {}
+    reached = healing.tiers.reached({PURCHASES: 5, TOUCHPOINTS: 0, COMMANDS: 0}, 10)
     assert reached[ONE].body.tier_seq == 2
 
 
@@ -210,10 +210,10 @@ async def test_the_earliest_record_says_how_far_to_read(body: bytes) -> None:
         read_all(0, [record(ONE, 1, {PURCHASES: 7}, body), record(TWO, 1, {PURCHASES: 3}, body)])
     )
     assert healing.limit(PURCHASES) == 3
-    healing.settle(healing.reached(dict.fromkeys(INPUTS, 3), 10))
+    healing.tiers.settle(healing.tiers.reached(dict.fromkeys(INPUTS, 3), 10))
     assert not healing.holds(TWO)
     assert healing.limit(PURCHASES) == 7
-    healing.settle(healing.reached(dict.fromkeys(INPUTS, 7), 10))
+    healing.tiers.settle(healing.tiers.reached(dict.fromkeys(INPUTS, 7), 10))
     assert not healing
     assert healing.limit(PURCHASES) is None
 

@@ -21,6 +21,7 @@ from streams.protocols import (
     UnavailableError,
 )
 from streams.shard import Shard
+from streams.topics import TIER_CHANGES
 from tests.streams.shard_world import (
     PARTITION,
     PARTITIONS,
@@ -165,7 +166,7 @@ async def test_the_outbox_is_published_then_trimmed_then_dropped(
     assert dict(writer.records[0].headers)["loyalty-watermarks"] == (
         b"purchases=5;touchpoints=0;customer-commands=0"
     )
-    assert memory.trimmed == [(1, 2)]
+    assert memory.trimmed == [(1, {TIER_CHANGES: 1})]
 
 
 async def test_what_is_committed_while_a_part_is_published_is_published_next(

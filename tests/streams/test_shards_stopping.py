@@ -19,7 +19,7 @@ from tests.streams.shard_world import PARTITION, PARTITIONS, MemoryStore, Memory
 class Failing(MemoryWriter):
     """Another tier-changes."""
 
-    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> int | None:
+    async def publish(self, records: Iterable[OutRecord], upto: Mark) -> dict[str, int]:
         raise FatalError("the topic is another")
 
 

@@ -21,6 +21,7 @@ from streams.protocols import (
     RefusedError,
 )
 from streams.redis_store import RedisStore, read_binding
+from streams.topics import ATTRIBUTIONS, SEGMENT_CHANGES, TIER_CHANGES
 from tests.loyalty.worlds import DAY, purchase
 from tests.streams.conftest import BEGIN, BINDING, Dump, MakeStore
 from tests.streams.store_world import START, STRANGE_IDS, TAG, World, some
@@ -48,7 +49,7 @@ async def test_looking_at_a_shard_writes_nothing(
 async def test_a_take_over_begins_a_new_shard_at_the_given_offsets(store: RedisStore) -> None:
     state, outbox = await store.take_over(3, "one", BEGIN, Mark())
     assert (state.version, state.offsets, state.outbox_last, outbox) == (0, BEGIN, 0, [])
-    assert (state.newest, state.appended, state.output) == ({}, {}, 0)
+    assert (state.newest, state.appended, state.outputs) == ({}, {}, {})
     assert await store.peek(3) == state
 
 
@@ -140,7 +141,7 @@ async def test_the_former_owner_is_refused_everything(
     with pytest.raises(RefusedError, match="owner"):
         await taken.due(3, "one", 1, START, 10)
     with pytest.raises(RefusedError, match="owner"):
-        await taken.trim(3, "one", 2, 7)
+        await taken.trim(3, "one", 2, {TIER_CHANGES: 7})
     assert await dump() == before
 
 
@@ -150,7 +151,7 @@ async def test_nobody_owns_a_shard_that_was_never_begun(
     with pytest.raises(RefusedError, match="owner"):
         await store.commit(3, "one", 0, some(world))
     with pytest.raises(RefusedError, match="owner"):
-        await store.trim(3, "one", 0, None)
+        await store.trim(3, "one", 0, {})
     assert await dump() == {}
 
 
@@ -356,34 +357,47 @@ async def pending(store: RedisStore, redis: Redis) -> list[bytes]:
 
 async def test_a_trim_takes_away_what_was_published_and_nothing_else(taken: RedisStore, redis: Redis) -> None:
     await full(taken)
-    await taken.trim(3, "one", 2, 77)
+    await taken.trim(3, "one", 2, {TIER_CHANGES: 77})
     assert await pending(taken, redis) == [b"3", b"4"]
-    await taken.trim(3, "one", 2, 77)
+    await taken.trim(3, "one", 2, {TIER_CHANGES: 77})
     assert await pending(taken, redis) == [b"3", b"4"]
-    await taken.trim(3, "one", 1, 77)
+    await taken.trim(3, "one", 1, {TIER_CHANGES: 77})
     assert await pending(taken, redis) == [b"3", b"4"]
-    await taken.trim(3, "one", 4, 79)
+    await taken.trim(3, "one", 4, {TIER_CHANGES: 79})
     assert await pending(taken, redis) == []
-    await taken.trim(3, "one", 4, 79)
+    await taken.trim(3, "one", 4, {TIER_CHANGES: 79})
     state = await taken.peek(3)
     assert state is not None
-    assert (state.version, state.outbox_last, state.output) == (1, 4, 79)
+    assert (state.version, state.outbox_last, state.outputs) == (1, 4, {TIER_CHANGES: 79})
 
 
 async def test_a_trim_without_a_position_leaves_the_old_one(taken: RedisStore) -> None:
     await full(taken)
-    await taken.trim(3, "one", 1, 77)
-    await taken.trim(3, "one", 2, None)
+    await taken.trim(3, "one", 1, {TIER_CHANGES: 77})
+    await taken.trim(3, "one", 2, {})
     state = await taken.peek(3)
     assert state is not None
-    assert state.output == 77
+    assert state.outputs == {TIER_CHANGES: 77}
+
+
+async def test_each_output_has_a_position_of_its_own_and_that_of_tier_changes_is_stored_as_ever(
+    taken: RedisStore, redis: Redis
+) -> None:
+    await full(taken)
+    await taken.trim(3, "one", 1, {TIER_CHANGES: 77, SEGMENT_CHANGES: 5})
+    await taken.trim(3, "one", 2, {ATTRIBUTIONS: 9, SEGMENT_CHANGES: 6})
+    state = await taken.peek(3)
+    assert state is not None
+    assert state.outputs == {TIER_CHANGES: 77, SEGMENT_CHANGES: 6, ATTRIBUTIONS: 9}
+    held = await redis.hmget(f"{TAG}shard", ["output", "output:segment-changes", "output:attributions"])
+    assert held == [b"77", b"6", b"9"]
 
 
 async def test_a_commit_may_pass_a_trim(taken: RedisStore, redis: Redis) -> None:
     await full(taken)
-    await taken.trim(3, "one", 3, None)
+    await taken.trim(3, "one", 3, {})
     await taken.commit(3, "one", 1, Commit(outbox=[b"5"]))
-    await taken.trim(3, "one", 4, None)
+    await taken.trim(3, "one", 4, {})
     assert await pending(taken, redis) == [b"5"]
 
 
@@ -396,7 +410,7 @@ async def test_a_take_over_forgets_what_was_published(taken: RedisStore, redis: 
 
 async def test_a_take_over_keeps_what_was_trimmed_already_trimmed(taken: RedisStore) -> None:
     await full(taken)
-    await taken.trim(3, "one", 3, None)
+    await taken.trim(3, "one", 3, {})
     _, left = await taken.take_over(3, "two", BEGIN, Mark(1))
     assert left == [b"4"]
 
@@ -408,9 +422,9 @@ async def test_numbering_goes_on_above_what_was_published_where_the_store_lost_w
     state, left = await taken.take_over(3, "two", BEGIN, Mark(9))
     assert (state.outbox_last, left) == (9, [])
     await taken.commit(3, "two", 1, Commit(outbox=[b"10"]))
-    await taken.trim(3, "two", 9, None)
+    await taken.trim(3, "two", 9, {})
     assert await pending(taken, redis) == [b"10"]
-    await taken.trim(3, "two", 10, None)
+    await taken.trim(3, "two", 10, {})
     assert await pending(taken, redis) == []
 
 

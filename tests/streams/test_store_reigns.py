@@ -9,6 +9,7 @@ from loyalty import Packing
 from schemas.program import Program
 from streams.protocols import Commit, FatalError, Mark, RefusedError, ShardState, Stop
 from streams.redis_store import RedisStore
+from streams.topics import TIER_CHANGES
 from tests.streams.conftest import BEGIN, BINDING, MakeStore
 from tests.streams.store_world import TAG, World, some
 
@@ -59,10 +60,10 @@ async def test_what_was_held_back_is_held_back_under_its_new_numbers(taken: Redi
 async def test_a_number_that_the_store_never_gave_is_not_trimmed(taken: RedisStore, world: World) -> None:
     """Its commit is lost: what was published is to be found again from where the output is known."""
     await taken.commit(3, "one", 0, some(world))
-    await taken.trim(3, "one", 1, 77)
+    await taken.trim(3, "one", 1, {TIER_CHANGES: 77})
     with pytest.raises(RefusedError, match="outbox entry 3"):
-        await taken.trim(3, "one", 3, 99)
-    assert (await peeked(taken)).output == 77
+        await taken.trim(3, "one", 3, {TIER_CHANGES: 99})
+    assert (await peeked(taken)).outputs == {TIER_CHANGES: 77}
 
 
 async def peeked(store: RedisStore) -> ShardState:

@@ -16,6 +16,7 @@ from streams.protocols import (
     UnavailableError,
 )
 from streams.redis_store import RedisStore, connect
+from streams.topics import TIER_CHANGES
 from tests.loyalty.worlds import DAY
 from tests.streams.conftest import BEGIN, BINDING, PREFIX
 from tests.streams.store_world import START, TAG, World, some
@@ -39,10 +40,10 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(
     await forget()
     assert await store.due(3, "one", 1, START + 2 * DAY, 10) == Due(["900"], START + DAY, "")
     await forget()
-    await store.trim(3, "one", 2, 5)
+    await store.trim(3, "one", 2, {TIER_CHANGES: 5})
     state = await store.peek(3)
     assert state is not None
-    assert (state.version, state.output) == (1, 5)
+    assert (state.version, state.outputs) == (1, {TIER_CHANGES: 5})
 
 
 async def test_the_servers_clock_is_in_milliseconds(store: RedisStore, redis: Redis) -> None:
@@ -66,7 +67,7 @@ async def test_a_server_that_is_gone_is_unavailable(
             store.load(3, ["900"], packing),
             store.commit(3, "one", 0, some(world)),
             store.due(3, "one", 0, START, 10),
-            store.trim(3, "one", 0, None),
+            store.trim(3, "one", 0, {}),
             store.take_over(3, "two", BEGIN, Mark()),
         ):
             with pytest.raises(UnavailableError, match="Redis did not answer"):
@@ -98,12 +99,12 @@ async def test_a_server_without_memory_takes_no_half_batch(
             await store.commit(3, "one", 1, late)
         assert await everything() == before
         # Publishing goes on, and makes room.
-        await store.trim(3, "one", 1, 55)
+        await store.trim(3, "one", 1, {TIER_CHANGES: 55})
         await client.config_set("maxmemory", "0")
         await store.commit(3, "one", 1, late)
         state = await store.peek(3)
         assert state is not None
-        assert (state.version, state.offsets[PURCHASES], state.output) == (2, 2_000, 55)
+        assert (state.version, state.offsets[PURCHASES], state.outputs) == (2, 2_000, {TIER_CHANGES: 55})
     finally:
         await store.close()
 

@@ -15,6 +15,7 @@ from streams.redis_store import RedisStore
 from streams.settings import Settings
 from streams.shard import Domain, Shard
 from streams.take_over import TakeOver
+from streams.topics import TIER_CHANGES
 from tests.streams.conftest import BINDING
 from tests.streams.shard_world import (
     PARTITION,
@@ -56,8 +57,8 @@ class Kafka:
         writer.upto = self.mark
         return writer
 
-    async def told(self, positions: Mapping[int, int]) -> dict[int, list[Published]]:
-        return {p: self.published for p in positions if self.published}
+    async def told(self, positions: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], list[Published]]:
+        return {key: self.published for key in positions if key[0] == TIER_CHANGES and self.published}
 
 
 class Member:
