@@ -73,6 +73,12 @@ customer.add_command(why)
 customer.add_command(override)
 
 
+def _segment(view: CustomerView) -> str:
+    if view.segment is None:
+        return "none yet"
+    return f"{click.style(view.segment, bold=True)} (value {view.f + view.m} of 10, attachment {view.attachment:,})"
+
+
 def _print(view: CustomerView, line: dict[str, Any], currency: str) -> None:
     last = "none counts"
     if view.last_purchase_at is not None:
@@ -86,6 +92,7 @@ def _print(view: CustomerView, line: dict[str, Any], currency: str) -> None:
         ("spent", f"{line['monetary']} {currency} in the window, {line['lifetime_monetary']} in all"),
         ("last order", last),
         ("scores", f"recency {view.r}, frequency {view.f}, monetary {view.m}"),
+        *([("segment", _segment(view))] if view.has_segments else []),
     ):
         click.echo(f"{click.style(f'{name:<12}', dim=True)}{value}")
     if not view.contacts:

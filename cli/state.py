@@ -56,6 +56,8 @@ async def _read(settings: Settings, as_of: int | None, form: Callable[[dict[str,
 
 
 _COLUMNS = ("customer", "tier", "seq", "orders", "spent", "last order", "r", "f", "m", "contacts in/out")
+#: Of a program with segments.
+_MORE_COLUMNS = ("segment", "attachment")
 
 
 def _row(line: dict[str, Any]) -> tuple[str, ...]:
@@ -68,13 +70,15 @@ def _row(line: dict[str, Any]) -> tuple[str, ...]:
         "-" if line["last_purchase_at"] is None else line["last_purchase_at"][:19] + "Z",
         *(str(line[name]) for name in ("r", "f", "m")),
         f"{inbound}/{outbound}",
+        *([shown(line["segment"] or "-"), str(line["attachment"])] if "segment" in line else []),
     )
 
 
 def _print(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(cell_len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+    columns = _COLUMNS + (_MORE_COLUMNS if rows and len(rows[0]) > len(_COLUMNS) else ())
+    widths = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
     lines = [_aligned(row, widths) for row in rows]
-    click.secho(_aligned(_COLUMNS, widths), dim=True)
+    click.secho(_aligned(columns, widths), dim=True)
     for start in range(0, len(lines), _PART):
         click.echo("\n".join(lines[start : start + _PART]))
     click.secho(counted(len(rows), "customer"), dim=True, err=True)
