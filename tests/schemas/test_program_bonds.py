@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tomllib
+from pathlib import Path
+from typing import get_args
 
+import msgspec
 import pytest
 
 from schemas.example_files import PROGRAM_FILE
-from schemas.program import Program, ProgramError, parse_program
+from schemas.program import Program, ProgramError, load_program, parse_program
 from schemas.program_bond_sections import (
     ATTACHMENT_KEYS,
     ATTRIBUTION_KEYS,
@@ -30,6 +34,7 @@ from schemas.program_bonds import (
     Segment,
     Step,
     Subscriptions,
+    When,
     default_segments,
 )
 from schemas.program_contact_policy import CAP_KEYS, CONTACT_POLICY_KEYS
@@ -38,6 +43,7 @@ from schemas.times import DAY, HOUR
 
 TEXT = PROGRAM_FILE.read_text().replace('name = "gold"', 'name = "gold"\nbenefits = ["lounge"]')
 WINDOW = 365 * DAY
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 EVERYTHING = """
 [attachment]
@@ -734,3 +740,25 @@ def test_whatever_a_key_holds_there_is_a_program_or_a_program_error(odd: str) ->
             with contextlib.suppress(ProgramError):
                 found = program("\n".join((*lines[:index], f"{key} = {odd}", *lines[index + 1 :])))
                 assert isinstance(found, Program)
+
+
+def test_the_example_of_a_loyal_program_has_every_section_and_every_condition() -> None:
+    example = load_program(EXAMPLES / "loyal.toml")
+    found = example.bonds
+    assert found is not None
+    written = tomllib.loads(example.text)
+    assert set(BOND_SECTIONS) <= written.keys()
+    assert {scenario.when for scenario in found.scenarios} == set(get_args(When))
+    assert found.contact_policy is not None
+    assert found.holdout is not None
+    assert found.attribution is not None
+    # All who read the default segments find them here.
+    assert {segment.name for segment in found.segments} == {s.name for s in default_segments(example.window)}
+
+
+def test_the_example_of_a_loyal_program_is_the_grocerys_with_more() -> None:
+    loyal, grocery = load_program(EXAMPLES / "loyal.toml"), load_program(EXAMPLES / "grocery.toml")
+    more = {"benefits": (), "grace_period": 0}
+    tiers = tuple(msgspec.structs.replace(tier, **more) for tier in loyal.tiers)
+    same = msgspec.structs.replace(loyal, bonds=None, tiers=tiers, version=grocery.version, text=grocery.text)
+    assert same == grocery
