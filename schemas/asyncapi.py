@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from schemas.bond_records import EVENT_TYPES as BOND_EVENT_TYPES
+from schemas.bond_records import AttributionEvent, SegmentEvent, TriggerEvent
 from schemas.example_files import output_examples, valid_examples
 from schemas.json_schemas import all_schemas
 from schemas.tier_change import EVENT_TYPES
@@ -26,13 +28,28 @@ _CHANNELS: dict[str, tuple[str, tuple[str, ...]]] = {
         "The newest record of each customer, compacted.",
         ("tierChange", "tierAtRisk", "tierRetained"),
     ),
+    "segment-changes": (
+        "Customers' segments: a log, in order for each customer. Written where the program keeps bonds.",
+        ("segmentChange",),
+    ),
+    "nurturing-triggers": (
+        "What is to be said to whom, what is not, and reserved contacts. Written where the program keeps bonds.",
+        ("nurturingTrigger",),
+    ),
+    "attributions": (
+        "Which online touch brought whom to which shop. Written where the program keeps bonds.",
+        ("attribution",),
+    ),
     "dead-letters": ("Records that could not be used: the original bytes, and why.", ("deadLetter",)),
 }
 _RECEIVED = ("purchases", "touchpoints", "customer-commands")
 _SHOWN = {
     "purchase": ("purchase", "purchase-amount-as-number", "purchase-in-another-currency"),
     "refund": ("refund",),
-    "touchpoint": ("touchpoint", "touchpoint-inbound-without-action"),
+    "touchpoint": (
+        *("touchpoint", "touchpoint-inbound-without-action"),
+        *("touchpoint-of-a-trigger", "touchpoint-that-cancels"),
+    ),
     "override": ("override-floor", "override-pin", "override-clear"),
 }
 
@@ -45,7 +62,7 @@ def asyncapi_document() -> Node:
             "title": "Kizuna",
             "version": "1.0.0",
             "description": (
-                "Customers' loyalty tiers from a stream of purchases and touchpoints. Topics bear a prefix, "
+                "Customers' loyalty tiers and bonds from a stream of purchases and touchpoints. Topics bear a prefix, "
                 f'"{_PREFIX}" unless configured otherwise. Every key is the customer_id, in UTF-8, except '
                 "that a dead letter keeps the key it had; partitions are Kafka's default, murmur2. What a "
                 "schema cannot say stands in docs/events.md."
@@ -96,6 +113,11 @@ def _messages() -> Node:
         "tierChange": _message("Tier change", "tierChange", key, headers="tierChangeHeaders"),
         "tierAtRisk": _message("Tier at risk", "tierAtRisk", key, headers="tierAtRiskHeaders"),
         "tierRetained": _message("Tier retained", "tierRetained", key, headers="tierRetainedHeaders"),
+        "segmentChange": _message("Segment change", "segmentChange", key, headers="segmentChangeHeaders"),
+        "nurturingTrigger": _message(
+            "Nurturing trigger", "nurturingTrigger", key, headers="nurturingTriggerHeaders"
+        ),
+        "attribution": _message("Attribution", "attribution", key, headers="attributionHeaders"),
         "deadLetter": {
             "name": "deadLetter",
             "title": "Dead letter",
@@ -121,7 +143,7 @@ def _message(title: str, schema: str, key: Node, headers: str) -> Node:
 
 
 def _examples(schema: str) -> list[Node]:
-    if outputs := [example for example in output_examples() if _camel(example.name) == schema]:
+    if outputs := [example for example in output_examples() if _camel(example.schema) == schema]:
         return [{"name": o.name, "summary": o.about, "payload": o.value} for o in outputs]
     return [
         {"name": example.name, "summary": example.about, "payload": json.loads(example.value)}
@@ -142,13 +164,16 @@ def _schemas() -> Node:
             "ce_source": {**text, "maxLength": 128, "description": "Wins over source."},
         },
     }
-    schemas["tierChangeHeaders"] = _tier_headers(EVENT_TYPES["changed"])
-    schemas["tierAtRiskHeaders"] = _tier_headers(EVENT_TYPES["at-risk"])
-    schemas["tierRetainedHeaders"] = _tier_headers(EVENT_TYPES["retained"])
+    schemas["tierChangeHeaders"] = _output_headers(EVENT_TYPES["changed"])
+    schemas["tierAtRiskHeaders"] = _output_headers(EVENT_TYPES["at-risk"])
+    schemas["tierRetainedHeaders"] = _output_headers(EVENT_TYPES["retained"])
+    schemas["segmentChangeHeaders"] = _output_headers(BOND_EVENT_TYPES[SegmentEvent])
+    schemas["nurturingTriggerHeaders"] = _output_headers(BOND_EVENT_TYPES[TriggerEvent])
+    schemas["attributionHeaders"] = _output_headers(BOND_EVENT_TYPES[AttributionEvent])
     return schemas
 
 
-def _tier_headers(event_type: str) -> Node:
+def _output_headers(event_type: str) -> Node:
     text = {"type": "string"}
     return {
         "description": "CloudEvents 1.0, binary mode. Further headers may follow.",

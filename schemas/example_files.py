@@ -5,7 +5,8 @@ An input's file is one JSON object: ``about``, ``topic`` (without prefix), ``key
 value), ``timestamp`` (RFC 3339), ``expect``, ``bonds`` (true where it is read so by a program that keeps bonds), and
 the value in one of four forms: ``value`` (JSON, or null for
 no value at all), ``text`` (as it stands), ``base64``, or ``pieces`` (pairs of a text and how often it stands
-there). An output's has ``about``, ``type`` (its ``ce_type``) and ``value``.
+there). An output's has ``about``, ``type`` (its ``ce_type``), ``value``, and ``schema`` where its own name is not that
+of its schema.
 """
 
 from __future__ import annotations
@@ -36,18 +37,25 @@ class Example(NamedTuple):
 
 
 class OutputExample(NamedTuple):
-    """One record as it is published: its ``ce_type``, and its body as JSON values."""
+    """One record as it is published: the name of its schema, its ``ce_type``, and its body as JSON values."""
 
     name: str
+    schema: str
     about: str
     ce_type: str
     value: dict[str, Any]
 
 
 def output_examples() -> list[OutputExample]:
-    """Records that are published; each bears the name of its schema."""
+    """Records that are published."""
     return [
-        OutputExample(path.stem, content["about"], content["type"], content["value"])
+        OutputExample(
+            path.stem,
+            content.get("schema", path.stem),
+            content["about"],
+            content["type"],
+            content["value"],
+        )
         for path in sorted((FOLDER / "outputs").glob("*.json"))
         for content in (json.loads(path.read_bytes()),)
     ]

@@ -1,4 +1,5 @@
-"""The published JSON Schemas (2020-12), made from the field tables and from the tier change's own types."""
+"""The published JSON Schemas (2020-12), made from the field tables and from the own types of what is
+published."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any
 import msgspec
 
 from schemas import fields
+from schemas.bond_records import AttributionEvent, BondEvent, SegmentEvent, TriggerEvent
 from schemas.dead_letter import (
     DETAIL_HEADER,
     DLQ_HEADERS,
@@ -45,6 +47,17 @@ _TIER_EVENTS: dict[Kind, tuple[str, str]] = {
     "changed": ("tier-change", "A customer's tier changed."),
     "at-risk": ("tier-at-risk", "A customer's tier is at risk: it is kept until an instant, and then falls."),
     "retained": ("tier-retained", "A customer's tier is no longer at risk, or brings other benefits now."),
+}
+_BOND_EVENTS: dict[type[BondEvent], tuple[str, str]] = {
+    SegmentEvent: ("segment-change", "A customer is in another segment."),
+    TriggerEvent: (
+        "nurturing-trigger",
+        "A step of a scenario for one customer, to be sent or not, or a reserved contact.",
+    ),
+    AttributionEvent: (
+        "attribution",
+        "Which online touch brought a customer to a shop, or that none did after all.",
+    ),
 }
 
 
@@ -102,6 +115,15 @@ def tier_event_schema(kind: Kind) -> Schema:
     }
 
 
+def bond_event_schema(kind: type[BondEvent]) -> Schema:
+    """What the body of a record about a bond is. Fields and values may come, so readers ignore what they do not
+    know."""
+    (schema,), definitions = msgspec.json.schema_components([kind], ref_template="{name}")
+    title, about = _BOND_EVENTS[kind]
+    opened: Schema = _opened(_inlined(schema, definitions))
+    return {**opened, "title": title, "description": about}
+
+
 def dead_letter_headers_schema() -> Schema:
     """The headers that a dead letter has besides its original ones. All are text in UTF-8."""
     number = {"type": "string", "pattern": "^-?[0-9]+$"}
@@ -137,6 +159,7 @@ def all_schemas() -> dict[str, Schema]:
         "touchpoint": touchpoint_schema(),
         "override": override_schema(),
         **{title: tier_event_schema(kind) for kind, (title, _) in _TIER_EVENTS.items()},
+        **{title: bond_event_schema(kind) for kind, (title, _) in _BOND_EVENTS.items()},
         "dead-letter-headers": dead_letter_headers_schema(),
     }
 
@@ -190,6 +213,17 @@ def _amount_schema(*, positive: bool) -> Schema:
         "oneOf": [{"type": "string", "pattern": f"^{above_zero}{AMOUNT_PATTERN}$"}, number],
         "examples": ["12.40", 12.4],
     }
+
+
+def _opened(schema: Any) -> Any:
+    """The schema, the values that exist now listed for people: as a rule they would break readers when one is
+    added."""
+    if isinstance(schema, list):
+        return [_opened(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    opened = {name: _opened(item) for name, item in schema.items() if name != "enum"}
+    return opened | {"type": "string", "examples": schema["enum"]} if "enum" in schema else opened
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:

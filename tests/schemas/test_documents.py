@@ -6,14 +6,21 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
 
-from schemas import generate, json_schemas
+from schemas import bond_records, generate, json_schemas
 from schemas.asyncapi import asyncapi_document
-from schemas.bond_records import trigger_id
+from schemas.bond_records import (
+    AttributionStatus,
+    ConversionKind,
+    Match,
+    SegmentReason,
+    TriggerStatus,
+    trigger_id,
+)
 from schemas.dead_letter import dead_letter_headers
 from schemas.example_files import output_examples
 from schemas.rejection import Reason
@@ -50,7 +57,7 @@ def test_generating_writes_every_file(tmp_path: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(generate, "FOLDER", tmp_path / "new")
     generate.main()
     assert {path.name for path in (tmp_path / "new").iterdir()} == set(generate.documents())
-    assert len(capsys.readouterr().out.splitlines()) == 9
+    assert len(capsys.readouterr().out.splitlines()) == 12
 
 
 @pytest.mark.parametrize("name", json_schemas.all_schemas())
@@ -95,10 +102,11 @@ def test_every_operation_sends_or_receives_all_messages_of_its_channel() -> None
     assert channels == list(DOCUMENT["channels"])
 
 
-def test_every_topic_of_the_contract_is_a_channel() -> None:
+def test_every_topic_of_the_contract_and_of_bonds_is_a_channel() -> None:
     assert {channel["address"].removeprefix("loyalty.") for channel in DOCUMENT["channels"].values()} == {
         *("purchases", "touchpoints", "customer-commands"),
         *("tier-changes", "customer-tiers", "dead-letters"),
+        *("segment-changes", "nurturing-triggers", "attributions"),
     }
 
 
@@ -108,7 +116,7 @@ def test_every_example_keeps_its_messages_schema() -> None:
         for example in message.get("examples", ()):
             jsonschema.Draft202012Validator(resolve(message["payload"]["$ref"])).validate(example["payload"])
             shown += 1
-    assert shown == 12
+    assert shown == 24
 
 
 @pytest.mark.parametrize("message", ["tierChange", "tierAtRisk", "tierRetained"])
@@ -118,6 +126,22 @@ def test_the_schema_of_a_tier_records_headers_takes_them(message: str) -> None:
     schema = resolve(DOCUMENT["components"]["messages"][message]["headers"]["$ref"])
     jsonschema.Draft202012Validator(schema).validate({name: value.decode() for name, value in made})
     assert [name for name, _ in made] == schema["required"]
+
+
+@pytest.mark.parametrize("kind", bond_records.EVENT_TYPES, ids=lambda kind: kind.__name__)
+def test_the_schema_of_a_bond_records_headers_takes_them(kind: type[bond_records.BondEvent]) -> None:
+    name = bond_records.EVENT_TYPES[kind]
+    for example in (example for example in output_examples() if example.ce_type == name):
+        made = bond_records.headers(bond_records.decode(kind, json.dumps(example.value).encode()))
+        message = resolve(f"#/components/messages/{camel(example.schema)}")
+        schema = resolve(message["headers"]["$ref"])
+        jsonschema.Draft202012Validator(schema).validate({name: value.decode() for name, value in made})
+        assert [name for name, _ in made] == schema["required"]
+
+
+def camel(name: str) -> str:
+    first, *rest = name.split("-")
+    return first + "".join(part.capitalize() for part in rest)
 
 
 def test_the_bodies_shown_in_the_event_reference_are_real(decoder: Any, bonded: Any, record: Any) -> None:
@@ -131,14 +155,29 @@ def test_the_bodies_shown_in_the_event_reference_are_real(decoder: Any, bonded: 
     assert sent_back.trigger_id == trigger_id("grocery", "900", "come-back", 1, 1)
     assert decoder.command(record(override)).tier == "gold"
     # They are the examples, word for word.
-    assert {decode(body).kind: json.loads(body) for body in told} == {
-        decode(json.dumps(example.value).encode()).kind: example.value for example in output_examples()
-    }
+    examples = {example.name: example.value for example in output_examples()}
+    names = (
+        "tier-change",
+        "tier-at-risk",
+        "tier-retained",
+        "segment-change",
+        "nurturing-trigger",
+        "attribution",
+    )
+    assert [json.loads(body) for body in told] == [examples[name] for name in names]
 
 
 def test_the_event_reference_names_every_type_of_record() -> None:
     text = (Path(__file__).parents[2] / "docs" / "events.md").read_text("utf-8")
-    assert [name for name in EVENT_TYPES.values() if f"`{name}`" not in text] == []
+    types = [*EVENT_TYPES.values(), *bond_records.EVENT_TYPES.values()]
+    assert [name for name in types if f"`{name}`" not in text] == []
+
+
+def test_the_event_reference_names_every_value_there_is_of_bonds() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "events.md").read_text("utf-8")
+    text = text[text.index("## Segment changes") :]
+    kinds = (SegmentReason, TriggerStatus, AttributionStatus, ConversionKind, Match)
+    assert [value for kind in kinds for value in get_args(kind) if f"`{value}`" not in text] == []
 
 
 def test_the_event_reference_names_every_reason_field_and_header() -> None:

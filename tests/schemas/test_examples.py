@@ -10,6 +10,16 @@ from typing import Any
 import jsonschema
 import pytest
 
+from schemas import bond_records
+from schemas.bond_records import (
+    AttributionEvent,
+    BondEvent,
+    SegmentEvent,
+    attribution_id,
+    reservation_id,
+    segment_event_id,
+    trigger_id,
+)
 from schemas.example_files import (
     Example,
     OutputExample,
@@ -109,11 +119,31 @@ def test_the_published_schema_rejects_wrong_shapes_of_overrides_too(example: Exa
 
 @pytest.mark.parametrize("example", output_examples(), ids=lambda e: e.name)
 def test_an_output_example_is_a_record_as_it_is_published(example: OutputExample) -> None:
-    SCHEMAS[example.name].validate(example.value)
-    event = decode_output(json.dumps(example.value).encode())
+    SCHEMAS[example.schema].validate(example.value)
+    body = json.dumps(example.value).encode()
+    kinds = {name: kind for kind, name in bond_records.EVENT_TYPES.items()}
+    if (kind := kinds.get(example.ce_type)) is not None:
+        told = bond_records.decode(kind, body)
+        assert json.loads(bond_records.encode(told)) == example.value
+        assert dict(bond_records.headers(told))["ce_type"] == example.ce_type.encode()
+        assert told.event_id == id_of(told)
+        return
+    event = decode_output(body)
     assert json.loads(encode(event)) == example.value
     assert dict(headers(event))["ce_type"] == example.ce_type.encode()
     assert event.event_id == tier_event_id(event.program.id, event.customer_id, event.tier_seq)
+
+
+def id_of(told: BondEvent) -> str:
+    """The id that the functions beside the records make."""
+    program, customer = told.program.id, told.customer_id
+    if isinstance(told, SegmentEvent):
+        return segment_event_id(program, customer, told.segment_seq)
+    if isinstance(told, AttributionEvent):
+        return attribution_id(program, customer, told.attribution_seq)
+    if told.scenario is None:
+        return reservation_id(program, customer, int(told.event_id.rpartition("/")[2]))
+    return trigger_id(program, customer, told.scenario, told.run, told.step)
 
 
 def test_the_examples_cover_every_reason_that_the_decoder_gives() -> None:

@@ -29,7 +29,7 @@ from schemas.tier_change import (
 )
 from schemas.times import format_ms
 
-OUTPUTS = {example.name: example for example in output_examples()}
+OUTPUTS = {e.name: e for e in output_examples() if e.ce_type in EVENT_TYPES.values()}
 CHANGE = OUTPUTS["tier-change"].value
 EXAMPLE = decode(json.dumps(CHANGE).encode())
 KINDS: dict[str, Kind] = {"tier-change": "changed", "tier-at-risk": "at-risk", "tier-retained": "retained"}
