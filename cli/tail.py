@@ -10,11 +10,19 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from cli.letters import DeadLetter, letter_text
 from cli.options import json_option, print_lines, settings_options
-from cli.records import reading, record_line, second, shown
+from cli.records import lasting, reading, record_line, second, shown
 from schemas.tier_change import EVENT_TYPES
+from schemas.times import SECOND
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS
 from streams.settings import Settings
-from streams.topics import CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
+from streams.topics import (
+    ATTRIBUTIONS,
+    CUSTOMER_TIERS,
+    DEAD_LETTERS,
+    NURTURING_TRIGGERS,
+    SEGMENT_CHANGES,
+    TIER_CHANGES,
+)
 
 Text = Callable[[ConsumerRecord], str]
 
@@ -22,7 +30,12 @@ Text = Callable[[ConsumerRecord], str]
 @click.command()
 @click.argument(
     "topic",
-    type=click.Choice([TIER_CHANGES, CUSTOMER_TIERS, DEAD_LETTERS, PURCHASES, TOUCHPOINTS, COMMANDS]),
+    type=click.Choice(
+        [
+            *(TIER_CHANGES, CUSTOMER_TIERS, SEGMENT_CHANGES, NURTURING_TRIGGERS, ATTRIBUTIONS, DEAD_LETTERS),
+            *(PURCHASES, TOUCHPOINTS, COMMANDS),
+        ]
+    ),
     metavar="TOPIC",
 )
 @click.option("--from-beginning", is_flag=True, help="Begin with the oldest record that is kept.")
@@ -35,8 +48,8 @@ def tail(
 ) -> None:
     """Show the records of TOPIC as they come, until Ctrl-C.
 
-    TOPIC is tier-changes (every change), customer-tiers (each customer's newest), dead-letters, purchases,
-    touchpoints or customer-commands.
+    TOPIC is tier-changes (every change), customer-tiers (each customer's newest), segment-changes,
+    nurturing-triggers, attributions, dead-letters, purchases, touchpoints or customer-commands.
 
     Shows new records only, unless --from-beginning is given. Those of one customer come in order, those of
     different customers as they are read. Records of transactions that are open or were aborted are not shown.
@@ -77,8 +90,7 @@ def _tier_change(record: ConsumerRecord) -> str:
     else:
         colour = "green" if body.get("direction") == "upgrade" else "yellow"
         told = f"{shown(body['previous_tier'])} → {click.style(tier, fg=colour, bold=True)}"
-    at = shown(body["effective_at"])[:19] + "Z"
-    return f"{_dim(at)}  {shown(body['customer_id']):<12}  {told}  {_dim(shown(body['reason']))}"
+    return f"{_customer(body)}  {told}  {_dim(shown(body['reason']))}"
 
 
 def _kind(record: ConsumerRecord, body: dict[str, Any]) -> str:
@@ -90,6 +102,69 @@ def _kind(record: ConsumerRecord, body: dict[str, Any]) -> str:
     if body["previous_tier"] != body["tier"] or "direction" in body:
         return "changed"
     return "at-risk" if "at_risk_until" in body else "retained"
+
+
+def _segment_change(record: ConsumerRecord) -> str:
+    body = _body(record)
+    if not {"effective_at", "customer_id", "previous_segment", "segment", "reason"} <= body.keys():
+        return _raw(record)
+    before = body["previous_segment"]
+    told = (
+        f"{'' if before is None else shown(before) + ' '}→ {click.style(shown(body['segment']), bold=True)}"
+    )
+    axes = f"value {shown(body.get('value'))}, attachment {shown(body.get('attachment'))}"
+    return f"{_customer(body)}  {told}  {_dim(shown(body['reason']))}  {_dim(axes)}"
+
+
+def _trigger(record: ConsumerRecord) -> str:
+    body = _body(record)
+    if not {"effective_at", "customer_id", "scenario", "status", "channel"} <= body.keys():
+        return _raw(record)
+    if body["scenario"] is None:
+        what = "a contact"
+    else:
+        step = f"{shown(body.get('step'))}/{shown(body.get('steps'))}"
+        what = f"{shown(body['scenario'])} {step}, {shown(body.get('content'))}"
+    status = shown(body["status"])
+    colour = _STATUS.get(status, "yellow")
+    why = "" if body.get("reason") is None else f"  {_dim(shown(body['reason']))}"
+    told = f"{click.style(status, fg=colour, bold=True)} by {shown(body['channel'])}: {what}"
+    return f"{_customer(body)}  {told}{why}"
+
+
+_STATUS = {"sent": "green", "reserved": "cyan"}
+
+
+def _attribution(record: ConsumerRecord) -> str:
+    body = _body(record)
+    conversion, touch = _inner(body, "conversion"), _inner(body, "touch")
+    if not {"effective_at", "customer_id", "status"} <= body.keys() or "kind" not in conversion:
+        return _raw(record)
+    if conversion["kind"] == "purchase":
+        what = f"order {shown(conversion.get('order_id'))}"
+    else:
+        what = shown(conversion["kind"])
+    if conversion.get("store_id") is not None:
+        what += f" in store {shown(conversion['store_id'])}"
+    if not touch:
+        return f"{_customer(body)}  {what}  {click.style(shown(body['status']), fg='yellow', bold=True)}"
+    money = "" if body.get("amount") is None else f"  {shown(body['amount'])} {shown(body.get('currency'))}"
+    lag = body.get("lag_seconds") or ""
+    # A number of another form is shown as it stands; nobody sends years with more digits than these.
+    after = (
+        f"{lasting(int(lag) * SECOND)} after" if lag.isdecimal() and len(lag) < _LAG_DIGITS else shown(lag)
+    )
+    channel = click.style(shown(touch.get("channel")), fg="green", bold=True)
+    by = f"{after} {channel} {shown(touch.get('event_id'))}"
+    return f"{_customer(body)}  {what}{money}  {by}  {_dim(shown(body.get('match')))}"
+
+
+_LAG_DIGITS = 12
+
+
+def _customer(body: dict[str, Any]) -> str:
+    at = shown(body["effective_at"])[:19] + "Z"
+    return f"{_dim(at)}  {shown(body['customer_id']):<12}"
 
 
 def _purchase(record: ConsumerRecord) -> str:
@@ -129,6 +204,9 @@ def _raw(record: ConsumerRecord) -> str:
 _TEXTS: dict[str, Text] = {
     TIER_CHANGES: _tier_change,
     CUSTOMER_TIERS: _tier_change,
+    SEGMENT_CHANGES: _segment_change,
+    NURTURING_TRIGGERS: _trigger,
+    ATTRIBUTIONS: _attribution,
     PURCHASES: _purchase,
     TOUCHPOINTS: _touchpoint,
     COMMANDS: _raw,
@@ -138,8 +216,17 @@ _TEXTS: dict[str, Text] = {
 
 def _body(record: ConsumerRecord) -> dict[str, Any]:
     """The value's fields as text where they are simple; empty where it is no JSON object."""
+    return _fields(record.value)
+
+
+def _inner(body: dict[str, Any], name: str) -> dict[str, Any]:
+    """The fields of a field that is an object, in the same way."""
+    return _fields(body.get(name))
+
+
+def _fields(text: bytes | str | None) -> dict[str, Any]:
     try:
-        found = json.loads(record.value, parse_float=str, parse_int=str)
+        found = json.loads(text or "", parse_float=str, parse_int=str)
     except (ValueError, TypeError, RecursionError):
         return {}
     if not isinstance(found, dict):

@@ -13,7 +13,9 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from cli.local_stack import LocalStack
+from schemas.example_files import OutputExample, output_examples
 from streams.placement import home
+from streams.topics import ATTRIBUTIONS, NURTURING_TRIGGERS, SEGMENT_CHANGES
 from tests.cli.conftest import KIZUNA, PARTITIONS, ROOT, Cli, Done, wait_until
 
 GROCERY = ROOT / "examples" / "grocery.toml"
@@ -430,6 +432,74 @@ def test_tail_tells_the_three_kinds_of_tier_changes_apart(kizuna: Cli, stack: Lo
         "tail", "tier-changes", "--topic-prefix", "kinds.", "--no-follow", "--json"
     ).ok.splitlines()
     assert [json.loads(line)["value"] for line in found[::2]] == [body | until, body, body | changed]
+
+
+@pytest.mark.parametrize(
+    ("topic", "ce_type", "names"),
+    [
+        (SEGMENT_CHANGES, "loyalty.segment.changed.v1", ["first", "", "by-time"]),
+        (NURTURING_TRIGGERS, "loyalty.nurturing.triggered.v1", ["", "suppressed", "held-out", "reserved"]),
+        (ATTRIBUTIONS, "loyalty.attribution.changed.v1", ["", "withdrawn", "of-a-visit"]),
+    ],
+)
+def test_tail_tells_of_bonds(
+    kizuna: Cli, stack: LocalStack, topic: str, ce_type: str, names: list[str]
+) -> None:
+    """The records are the published examples; those of the command reference are shown as it shows them."""
+    prefix = f"tail-{topic}."
+    assert kizuna("topics", "create", "--topic-prefix", prefix, "--partitions", "1").ok
+    examples = {example.name: example for example in output_examples() if example.ce_type == ce_type}
+    shown = [examples["-".join(filter(None, (only(examples).schema, name)))].value for name in names]
+    assert len(shown) == len(examples)
+    producer = KafkaProducer(bootstrap_servers=stack.brokers)
+    for value in shown:
+        producer.send(prefix + topic, json.dumps(value).encode(), b"900")
+    # What cannot be told is shown as it is.
+    for other in (b'{"customer_id": "900"}', b"\x1b[31m", None, b"[1]"):
+        producer.send(prefix + topic, other, b"900")
+    producer.close()
+
+    lines = kizuna("tail", topic, "--topic-prefix", prefix, "--no-follow").ok.splitlines()
+
+    assert lines[: len(shown)] == BONDS_TOLD[topic]
+    assert [line.split("  ")[-1] for line in lines[len(shown) :]] == [
+        *('{"customer_id": "900"}', "\\x1b[31m", "-", "[1]")
+    ]
+    found = kizuna("tail", topic, "--topic-prefix", prefix, "--no-follow", "--json").ok.splitlines()
+    assert [json.loads(line)["value"] for line in found[: len(shown)]] == shown
+
+
+def only(examples: dict[str, OutputExample]) -> OutputExample:
+    (found,) = [example for example in examples.values() if example.name == example.schema]
+    return found
+
+
+BONDS_TOLD = {
+    SEGMENT_CHANGES: [
+        "2017-04-02T11:53:26Z  901           → first_time  purchase  value 3, attachment 0",
+        "2017-04-20T18:02:11Z  900           spender → loyal  touchpoint  value 9, attachment 14",
+        "2017-07-02T11:53:26Z  901           first_time → dormant  time  value 3, attachment 0",
+    ],
+    NURTURING_TRIGGERS: [
+        "2017-05-01T09:00:00Z  900           sent by email: come-back 1/2, we-miss-you",
+        "2017-05-15T09:00:00Z  900           suppressed by mail: come-back 2/2, coupon-come-back"
+        "  cap: mail, 2 within 28d",
+        "2017-05-01T09:00:00Z  902           held_out by email: come-back 1/2, we-miss-you  holdout: scenario",
+        "2017-05-20T14:30:00Z  900           reserved by call: a contact",
+    ],
+    ATTRIBUTIONS: [
+        "2017-05-03T17:02:41Z  900           order 31198570921 in store 318  38.20 USD"
+        "  2d 8h after email mail-5512  window",
+        "2017-05-06T10:11:00Z  900           order 31198570921 in store 318  withdrawn",
+        "2017-06-10T00:00:00Z  900           visit  19d 0h after mail mail-18-900  campaign",
+    ],
+}
+
+
+def test_the_command_reference_shows_what_tail_shows_of_bonds() -> None:
+    reference = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    for lines in BONDS_TOLD.values():
+        assert sum(line in reference for line in lines) >= 2
 
 
 def test_tail_ends_after_the_limit_or_where_the_topic_ends(quiet: Cli) -> None:
