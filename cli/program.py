@@ -6,10 +6,11 @@ import click
 
 from cli.apply import apply
 from cli.options import json_option, print_json
+from cli.program_bonds import bonds_lines, bonds_told, duration
 from cli.records import shown
 from schemas.money import format_minor
 from schemas.program import Program, ProgramError, load_program
-from schemas.times import DAY, HOUR, MINUTE, SECOND, format_ms
+from schemas.times import DAY, format_ms
 
 
 @click.group()
@@ -45,16 +46,16 @@ def _told(program: Program) -> dict[str, Any]:
     def money(amount: int) -> str:
         return format_minor(amount, program.decimals)
 
-    return {
+    told = {
         "id": program.id,
         "version": program.version,
         "currency": program.currency,
         "timezone": program.timezone,
-        "window": _duration(program.window),
+        "window": duration(program.window),
         "contact_window": f"{program.contact_days}d",
-        "ledger": _duration(program.ledger),
-        "allowed_lateness": _duration(program.allowed_lateness),
-        "max_future": _duration(program.max_future),
+        "ledger": duration(program.ledger),
+        "allowed_lateness": duration(program.allowed_lateness),
+        "max_future": duration(program.max_future),
         "publish_from": None if program.publish_from is None else format_ms(program.publish_from),
         "protect_until": None if program.protect_until is None else format_ms(program.protect_until),
         "rates": {code: format(rate, "f") for code, rate in program.rates.items()},
@@ -63,10 +64,10 @@ def _told(program: Program) -> dict[str, Any]:
                 "name": tier.name,
                 "min_monetary": money(tier.min_monetary) if tier.min_monetary else None,
                 "min_frequency": tier.min_frequency or None,
-                "max_recency": None if tier.max_recency is None else _duration(tier.max_recency),
+                "max_recency": None if tier.max_recency is None else duration(tier.max_recency),
                 "retain_monetary": money(tier.stays_at[0]) if tier.stays_at[0] else None,
                 "retain_frequency": tier.stays_at[1] or None,
-                "grace_period": _duration(tier.grace_period),
+                "grace_period": duration(tier.grace_period),
                 "downgrade": tier.downgrade,
                 "refund_policy": tier.refund_policy,
                 "benefits": list(tier.benefits),
@@ -79,6 +80,7 @@ def _told(program: Program) -> dict[str, Any]:
             "monetary": [money(cut) for cut in program.scores.monetary],
         },
     }
+    return told if program.bonds is None else told | {"bonds": bonds_told(program, program.bonds)}
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -96,6 +98,8 @@ def _print(found: dict[str, Any]) -> None:
             click.echo(_line("", told))
     for name, cuts in found["scores"].items():
         click.echo(_line("score", f"{name} {', '.join(map(str, cuts))}"))
+    for name, line in bonds_lines(found["bonds"]) if "bonds" in found else ():
+        click.echo(_line(name, line))
     click.secho("the program is valid", fg="green", err=True)
 
 
@@ -132,11 +136,3 @@ _FALLS = {"one_down": "then down one tier", "base": "then down to the first tier
 
 def _line(name: str, value: str) -> str:
     return f"{click.style(f'{name:<17}', dim=True)}{value}"
-
-
-def _duration(ms: int) -> str:
-    """The duration in its largest whole unit, as the file takes it."""
-    for unit, length in (("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND)):
-        if ms and ms % length == 0:
-            return f"{ms // length}{unit}"
-    return f"{ms}ms" if ms else "0s"

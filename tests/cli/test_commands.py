@@ -19,6 +19,7 @@ from streams.topics import ATTRIBUTIONS, NURTURING_TRIGGERS, SEGMENT_CHANGES
 from tests.cli.conftest import KIZUNA, PARTITIONS, ROOT, Cli, Done, wait_until
 
 GROCERY = ROOT / "examples" / "grocery.toml"
+LOYAL = ROOT / "examples" / "loyal.toml"
 
 
 def purchase(event_id: str, customer_id: str, **given: Any) -> str:
@@ -230,6 +231,48 @@ def test_program_check_prints_what_it_takes_to_stay(offline: Cli, tmp_path: Path
     assert "who no longer qualifies: 14d of grace" in lines
     assert "gives: free delivery" in lines
     assert "who no longer qualifies: then down one tier, refunds are given grace, too" in lines
+
+
+def test_program_check_prints_what_bonds_ask_for(offline: Cli) -> None:
+    text = offline("program", "check", LOYAL).ok
+    reference = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    block = reference[reference.index("check examples/loyal.toml") :].split("```")[0]
+    shown = block.splitlines()[2:]
+    assert len(shown) == 6
+    assert [line for line in shown if line not in text.splitlines()] == []
+    for line in ("email: at most 1 in a local day", "call: never", "regular: everyone else", "at any time: "):
+        assert line in text
+    assert "bonds" not in json.loads(offline("program", "check", GROCERY, "--json").ok)
+
+
+def test_program_check_prints_bonds_in_the_files_own_terms(offline: Cli, tmp_path: Path) -> None:
+    printed = json.loads(offline("program", "check", LOYAL, "--json").ok)["bonds"]
+    file = tmp_path / "again.toml"
+    program = LOYAL.read_text()
+    file.write_text(program[: program.index("[attachment]")] + as_toml(printed))
+    # Whoever writes what is printed into a file has the same program.
+    again, first = (json.loads(offline("program", "check", f, "--json").ok) for f in (file, LOYAL))
+    assert again == first
+
+
+def as_toml(sections: dict[str, Any]) -> str:
+    """Sections as inline values, without what is null."""
+
+    def value(content: Any) -> str:
+        if isinstance(content, dict):
+            inner = (f"{key} = {value(item)}" for key, item in content.items() if item is not None)
+            return f"{{{', '.join(inner)}}}"
+        if isinstance(content, list):
+            return f"[{', '.join(map(value, content))}]"
+        return json.dumps(content)
+
+    tables = []
+    for name, content in sections.items():
+        for table in content if isinstance(content, list) else [content]:
+            head = f"[[{name}]]" if isinstance(content, list) else f"[{name}]"
+            lines = [f"{key} = {value(item)}" for key, item in table.items() if item is not None]
+            tables.append("\n".join((head, *lines)))
+    return "\n".join(tables)
 
 
 def test_program_check_names_the_key_that_is_wrong(offline: Cli, tmp_path: Path) -> None:
