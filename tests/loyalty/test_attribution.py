@@ -111,7 +111,7 @@ class Answer(NamedTuple):
 
 
 def answers(events: list[Event], rules: Attribution) -> dict[tuple[int, int, str], Answer]:
-    """The conversions by time, kind and id."""
+    """The conversions by time, key and id."""
     touches = [event for event in events if isinstance(event, TouchpointMade)]
     found = {}
     for order_id in {event.order_id for event in events if not isinstance(event, TouchpointMade)}:
@@ -123,16 +123,20 @@ def answers(events: list[Event], rules: Attribution) -> dict[tuple[int, int, str
         refunded = sum(event.amount for event in of_it if isinstance(event, RefundMade))
         net = sum(part.amount for part in parts) - refunded
         chosen: tuple[TouchpointMade | None, str | None] = None, None
-        if (first.channel in rules.offline or first.store_id) and not (refunded and net <= 0):
+        if (first.channel in rules.offline or first.store_id is not None) and not (refunded and net <= 0):
             chosen = last_touch(touches, first, rules)
-        found[first.occurred_at, 0, order_id] = answer(first, chosen, net)
+        found[first.occurred_at, event_key(first.source, first.event_id), order_id] = answer(
+            first, chosen, net
+        )
     for visit in touches:
         if visit.direction != "inbound" or visit.action not in rules.visits:
             continue
-        if visit.channel in rules.offline or visit.store_id:
+        if visit.channel in rules.offline or visit.store_id is not None:
             others = [event for event in touches if event is not visit]
-            at = (visit.occurred_at, 1, f"{event_key(visit.source, visit.event_id):020}")
-            found[at] = answer(visit, last_touch(others, visit, rules), None)
+            key = event_key(visit.source, visit.event_id)
+            found[visit.occurred_at, key, f"{key:020}"] = answer(
+                visit, last_touch(others, visit, rules), None
+            )
     return found
 
 
@@ -146,7 +150,7 @@ def last_touch(
             fitting = [
                 event
                 for event in online
-                if event.campaign_id
+                if event.campaign_id is not None
                 and event.campaign_id == conversion.campaign_id
                 and at - rules.campaign_window < event.occurred_at <= at
             ]
@@ -439,7 +443,6 @@ def test_what_is_bought_online_is_no_conversion_unless_it_names_a_store() -> Non
     world.read(touch(START, "email"))
     assert world.read(purchase(START + 1, "o1", channel="web")) == []
     assert world.read(purchase(START + 1, "o2")) == []
-    assert world.read(purchase(START + 1, "o3", channel="web", store_id="")) == []
     assert (
         only(world.read(purchase(START + 1, "o4", channel="web", store_id="s1"))).conversion.channel == "web"
     )
@@ -507,11 +510,14 @@ def test_a_visit_is_told_without_an_amount_and_never_by_itself() -> None:
 
 def test_what_is_told_at_once_is_told_in_order_of_the_conversions() -> None:
     world = World()
-    world.read(touch(START + 2, "store", event_id="v", action="visit"))
-    for order_id, at in (("b", 2), ("c", 1), ("a", 2)):
-        world.read(purchase(START + at, order_id, channel="store"))
+    read = [touch(START + 2, "store", event_id="v", action="visit")]
+    read += [purchase(START + at, f"o{at}", channel="store", event_id=str(at)) for at in (2, 3, 1)]
+    for event in read:
+        world.read(event)
     told = world.read(touch(START, "email"))
-    assert [record.conversion.order_id for record in told] == ["c", "a", "b", None]
+    at_one_instant = sorted([(event_key("", "v"), None), (event_key("", "2"), "o2")])
+    expected = ["o1", *(order_id for _, order_id in at_one_instant), "o3"]
+    assert [record.conversion.order_id for record in told] == expected
 
 
 def test_an_order_whose_name_is_forgotten_is_over() -> None:
