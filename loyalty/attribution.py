@@ -135,7 +135,7 @@ class Attributions:
 
     def is_in_store(self, channel: str | None, store_id: str | None) -> bool:
         """Whether a channel or a store's id says that it was in a shop."""
-        return bool(store_id) or channel in self._offline
+        return store_id is not None or channel in self._offline
 
     def _is_visit(self, touch: Touch) -> bool:
         """The same as ``is_visit``, of a touch that was noted."""
@@ -228,7 +228,7 @@ class Attributions:
     ) -> tuple[Touch | None, Match | None]:
         """The touch of a conversion, as the facts have it now."""
         origin = conversion.bought if isinstance(conversion, Order) else conversion.named
-        campaign = (origin.campaign_id if origin is not None else None) or None
+        campaign = None if origin is None else origin.campaign_id
         reach = self._window if campaign is None else self.reach
         plain: Touch | None = None
         touches = customer.touches
@@ -301,12 +301,9 @@ def _rank_of(touch: Touch | None, match: Match | None) -> tuple[int, ...]:
     return () if touch is None else (match == "campaign", touch.time, touch.key)
 
 
-def _place(conversion: Order | Touch) -> tuple[int, bool, str, int]:
+def _place(conversion: Order | Touch) -> tuple[int, int]:
     """Where a conversion stands among those that are told at once."""
-    time = -1 if conversion.time is None else conversion.time
-    if isinstance(conversion, Order):
-        return (time, False, conversion.order_id, 0)
-    return (time, True, "", conversion.key)
+    return (-1 if conversion.time is None else conversion.time, conversion.key or 0)
 
 
 def _store_of(conversion: Order | Touch) -> str | None:
