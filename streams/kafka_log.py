@@ -123,7 +123,7 @@ class KafkaLog:
         left, moved_at = dict(positions), loop.time()
         while left:
             for tp, records in (await consumer.getmany(*left, timeout_ms=100)).items():
-                found[tp] += (Published(record.value, record.headers) for record in records)
+                found[tp] += (Published(record.offset, record.value, record.headers) for record in records)
             for tp, before in list(left.items()):
                 # Positions move over markers, too.
                 if (at := await consumer.position(tp)) != before:

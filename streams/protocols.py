@@ -304,6 +304,7 @@ class Writer(Protocol):
 class Published:
     """A record of an output topic, as a `read_committed` reader gets it."""
 
+    offset: int
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
 

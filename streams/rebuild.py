@@ -289,7 +289,7 @@ class Rebuild:
             if record.value is None:
                 continue
             try:
-                told = read_told(record.partition, Published(record.value, record.headers))
+                told = read_told(record.partition, Published(record.offset, record.value, record.headers))
             except ValueError as error:
                 log.warning("a record of the output is none of ours: %s", error)
                 continue
@@ -308,7 +308,9 @@ class Rebuild:
     async def _bond_news(self, work: _Work, reader: TopicReader) -> None:
         async for record in reader.news():
             try:
-                customer_id, told = read_bond_told(record.partition, Published(record.value, record.headers))
+                customer_id, told = read_bond_told(
+                    record.partition, Published(record.offset, record.value, record.headers)
+                )
             except ValueError as error:
                 log.warning("a record of the output is none of ours: %s", error)
                 continue

@@ -108,6 +108,9 @@ class Shard:
         self.outbox = outbox
         #: What was published and the state may not know; set at a take-over.
         self.healing = Healing({})
+        #: By output topic: up to where the state knows all that was published, once nothing is pending. The store is told
+        #: all of them with each trim: a customer's records stand in several topics, and a trim may be lost.
+        self.outputs = dict(state.outputs)
         self._token = token
         self._writer = writer
         self._store = store
@@ -262,9 +265,9 @@ class Shard:
             entries, upto = await self.outbox.take(_PUBLISH_ENTRIES, _PUBLISH_BYTES)
             started = time.perf_counter()
             records = (record for entry in entries for record in entry.records())
-            outputs = await self._writer.publish(records, Mark(upto, self.state.reign))
+            self.outputs |= await self._writer.publish(records, Mark(upto, self.state.reign))
             # While something is pending, the next take-over must find it again.
-            known = {} if self.healing else outputs
+            known = {} if self.healing else self.outputs
             await self._store.trim(self.partition, self._token, upto, known)
             self.outbox.drop(upto)
             self._metrics.published(self.partition, len(self.outbox), time.perf_counter() - started)

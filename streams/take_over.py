@@ -220,6 +220,11 @@ class TakeOver:
             self._metrics,
             cache_customers,
         )
+        shard.outputs |= {
+            topic: records[-1].offset + 1
+            for (topic, where), records in published.items()
+            if where == partition and records
+        }
         if told or bonds:
             shard.healing = Healing(
                 told, outbox.customers({TIER_CHANGES}), bonds, outbox.customers(BOND_TOPICS)

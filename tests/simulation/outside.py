@@ -130,7 +130,7 @@ class LinkedLog:
         log = self._kafka.log(*key)
         if log.stable < end:
             return None
-        return [Published(r.value, r.headers) for r in log.between(max(at, log.start), end)]
+        return [Published(r.offset, r.value, r.headers) for r in log.between(max(at, log.start), end)]
 
     async def committed(self) -> dict[tuple[str, int], int]:
         return await self._link.call(KAFKA, "committed", lambda: dict(self._link.world.group.offsets))

@@ -179,7 +179,7 @@ class World:
 
     def _out(self, partition: int, entry: Entry) -> None:
         if entry.topic == TIER_CHANGES:
-            self.output.append((partition, Published(entry.value, entry.headers)))
+            self.output.append((partition, Published(len(self.output), entry.value, entry.headers)))
         elif entry.topic == DEAD_LETTERS:
             self.dead.append(entry.value or b"")
         else:

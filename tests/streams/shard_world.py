@@ -135,7 +135,7 @@ class MemoryStore:
                     self.dues[write.customer_id] = write.due
 
     async def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
-        self.trimmed.append((published, outputs))
+        self.trimmed.append((published, dict(outputs)))
         self.outbox = {number: raw for number, raw in self.outbox.items() if number > published}
 
     async def due(self, partition: int, token: str, version: int, until: int, limit: int) -> Due:

@@ -58,7 +58,11 @@ class World:
         for batch in batches:
             await shard.process(batch)
             await publish(shard)
-        return [Published(r.value, r.headers) for r in writer.records if r.topic == "tier-changes"]
+        return [
+            Published(n, r.value, r.headers)
+            for n, r in enumerate(writer.records)
+            if r.topic == "tier-changes"
+        ]
 
     def begin(self, published: Iterable[Published], store: MemoryStore | None = None) -> None:
         """A worker takes the shard over from a store that knows nothing, and what was published is this."""
@@ -141,7 +145,9 @@ async def test_what_time_brought_and_was_published_is_taken_over_before_a_late_p
     await publish(first)
     assert [c["reason"] for c in changes(store)] == ["purchase", "window_expiry"]
 
-    world.begin([Published(r.value, r.headers) for r in writer.records if r.topic == "tier-changes"])
+    world.begin(
+        [Published(n, r.value, r.headers) for n, r in enumerate(writer.records) if r.topic == "tier-changes"]
+    )
     late = purchases(2, 100, customer=ONE)
     await world.hand(bought, late)
     assert [(c["tier_seq"], c["previous_tier"], c["tier"]) for c in changes(world.store)] == [
@@ -184,7 +190,7 @@ async def test_after_the_adoption_the_state_shows_what_was_published_also_where_
 def record(customer: str, seq: int, read: dict[str, int], value: bytes) -> Published:
     body = value.replace(b'"tier_seq":1', b'"tier_seq":%d' % seq)
     body = body.replace(b'"customer_id":"%s"' % ONE.encode(), b'"customer_id":"%s"' % customer.encode())
-    return Published(body, [(WATERMARKS_HEADER, watermarks(dict.fromkeys(INPUTS, 0) | read))])
+    return Published(0, body, [(WATERMARKS_HEADER, watermarks(dict.fromkeys(INPUTS, 0) | read))])
 
 
 @pytest.fixture
@@ -227,11 +233,11 @@ async def test_records_that_are_none_of_ours_are_left_alone(
 ) -> None:
     ours = record(ONE, 1, {PURCHASES: 7}, body)
     others = [
-        Published(None, ours.headers),
-        Published(b"{}", ours.headers),
-        Published(body, ()),
-        Published(body, [(WATERMARKS_HEADER, b"purchases=1")]),
-        Published(body, [(WATERMARKS_HEADER, b"\xff")]),
+        Published(0, None, ours.headers),
+        Published(0, b"{}", ours.headers),
+        Published(0, body, ()),
+        Published(0, body, [(WATERMARKS_HEADER, b"purchases=1")]),
+        Published(0, body, [(WATERMARKS_HEADER, b"\xff")]),
     ]
     assert len(Healing(read_all(0, [*others, ours]))) == 1
     assert caplog.text.count("none of ours") == len(others)

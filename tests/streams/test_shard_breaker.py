@@ -410,7 +410,9 @@ async def test_a_decision_is_carried_out_while_the_store_is_being_healed(
     await rise(shard)
     await shard.sweep(AFTER, AFTER)
     assert paused(metrics) == 1
-    told = [Published(r.value, r.headers) for r in writer.records if r.topic == "tier-changes"]
+    told = [
+        Published(n, r.value, r.headers) for n, r in enumerate(writer.records) if r.topic == "tier-changes"
+    ]
     ahead = replace(next(iter(read_all(PARTITION, told).values())), read_up_to=dict.fromkeys(INPUTS, 99))
     shard.healing = Healing({"somebody-else": ahead})
     memory.hash["decision"] = "release"

@@ -125,7 +125,9 @@ async def test_where_the_store_has_lost_a_take_over_the_output_tells(
     meanwhile = make_shard(rules, MemoryStore(), writer)
     await meanwhile.process(purchases(0, 1, 2, customer=ONE))
     await publish(meanwhile)
-    kafka.published = [Published(r.value, r.headers) for r in writer.records if r.topic == "tier-changes"]
+    kafka.published = [
+        Published(n, r.value, r.headers) for n, r in enumerate(writer.records) if r.topic == "tier-changes"
+    ]
     kafka.mark = Mark(7, zombie.state.reign + 3)
 
     owner = await take()
