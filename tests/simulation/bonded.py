@@ -50,7 +50,8 @@ def random_bonds(rng: Random, program: Program, unit: int) -> Bonds:
     return Bonds(
         segments=tuple(segments) if rng.random() < 0.9 else (),
         attachment=Attachment(
-            window=some(40),
+            # Orders that renew leave with the program's window.
+            window=min(some(40), program.window),
             points=(Points(3, "store", "visit"), Points(2, None, "review"), Points(1)),
             breadth=rng.randint(0, 2),
             renewal=rng.randint(0, 2),

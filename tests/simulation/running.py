@@ -33,6 +33,14 @@ BITES = (
     "faults while something was pending",
     "pauses",
     "customers held exactly",
+    "bonds judged",
+    "attributions judged",
+    "goals judged",
+    "caps that were full",
+    "triggers sent",
+    "triggers held_out",
+    "triggers suppressed",
+    "triggers that came back",
 )
 
 

@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 
+from loyalty.bonds import Bonds
+from loyalty.contact_policy import ALLOWED, Policy
 from loyalty.fold import Fold
+from loyalty.holdout import Draw
+from loyalty.scenarios import Scenarios
 from streams import shards as shards_module
+from streams import take_over as take_over_module
 from streams.healing import Healing
 from streams.protocols import Commit, Mark
+from streams.redis_store import output_field
 from streams.shard import Shard
 from streams.sweeper import Sweeper
-from tests.simulation.outside import LinkedLog
+from tests.simulation.outside import LinkedLog, LinkedStore
 from tests.simulation.schedule import run
 from tests.simulation.store import MemoryStore
 from tests.simulation.worker import Worker
@@ -113,6 +119,63 @@ def time_does_not_wait_for_the_unread(patch: Patch) -> None:
     patch.setattr(Sweeper, "_until", lambda self, shard, now, ends: now)
 
 
+def bonds_are_not_read(patch: Patch) -> None:
+    """What was published of bonds is not read at a take-over."""
+    patch.setattr(take_over_module, "read_all_bonds", lambda partition, published: {})
+
+
+def bonds_are_not_held(patch: Patch) -> None:
+    """Decisions about a bond go on while the state does not know all that was published of it."""
+    original = Shard._customers
+
+    async def customers(self: Shard, ids: Any) -> Any:
+        found = await original(self, ids)
+        for customer in found.values():
+            customer.bond_held = False
+        return found
+
+    patch.setattr(Shard, "_customers", customers)
+
+
+def positions_move_alone(patch: Patch) -> None:
+    """A trim tells the positions of those outputs in which something was published just now."""
+    original = LinkedStore.trim
+
+    async def trim(self: LinkedStore, partition: int, token: str, published: int, outputs: Any) -> None:
+        told = self._store.shard(partition).hash
+        news = {t: at for t, at in outputs.items() if told.get(output_field(t)) != str(at)}
+        await original(self, partition, token, published, dict(list(news.items())[-1:]))
+
+    patch.setattr(LinkedStore, "trim", trim)
+
+
+def no_caps(patch: Patch) -> None:
+    """Whoever asks for permission has it."""
+    patch.setattr(Policy, "permission", lambda self, customer, channel, action, at: ALLOWED)
+
+
+def no_goals(patch: Patch) -> None:
+    """A run goes on, whatever the customer does."""
+    patch.setattr(Scenarios, "_is_met", lambda self, scenario, run, customer, holds: False)
+
+
+def nobody_is_held_out(patch: Patch) -> None:
+    """Triggers are sent to everybody."""
+    patch.setattr(Draw, "_drawn", lambda self, scenario, customer_id, share: False)
+
+
+def places_are_not_adopted(patch: Patch) -> None:
+    """A trigger that was published takes no place under the caps where the store had lost it."""
+
+    def adopt(self: Bonds, customer: Any, *told: Any) -> None:
+        before = list(customer.bond.placed)
+        original(self, customer, *told)
+        customer.bond.placed = before
+
+    original = Bonds._adopt_trigger
+    patch.setattr(Bonds, "_adopt_trigger", adopt)
+
+
 #: Each with the kinds of fault under which it is tried.
 MUTANTS: Sequence[tuple[Callable[[Patch], None], dict[str, int]]] = (
     (no_owner, {"suspend": 1}),
@@ -125,6 +188,12 @@ MUTANTS: Sequence[tuple[Callable[[Patch], None], dict[str, int]]] = (
     (swept_while_it_heals, {"lose": 1}),
     (a_broken_lane_goes_on, {"redis error": 1}),
     (time_does_not_wait_for_the_unread, {"redis gone": 1, "kill": 1}),
+    (bonds_are_not_read, {"lose": 1}),
+    (bonds_are_not_held, {"lose": 1}),
+    (positions_move_alone, {"kill": 1}),
+    (no_caps, {}),
+    (no_goals, {}),
+    (nobody_is_held_out, {}),
 )
 
 
@@ -134,3 +203,10 @@ def test_a_broken_safeguard_is_found(
 ) -> None:
     break_it(monkeypatch)
     assert any(run(seed, kinds).problems for seed in _SEEDS)
+
+
+@pytest.mark.long
+def test_a_place_that_is_lost_with_the_store_is_missed(monkeypatch: Patch) -> None:
+    """Rare: a cap must be full of what was lost, and something due before it lapses."""
+    places_are_not_adopted(monkeypatch)
+    assert any(run(seed, {"lose": 1}).problems for seed in range(1, 3001))
