@@ -15,16 +15,18 @@ from typing import Any, NamedTuple
 import msgspec
 
 from loyalty import Customer, Rules
+from schemas.bond_records import SegmentEvent
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.reroute import is_rerouted, rerouted_headers
 from schemas.tier_change import TierEvent, decode
+from streams.bonds_told import BondRecord, read_bond
 from streams.outbox import Entry, decision_entry, watermarks
 from streams.placement import home
 from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, Published
-from streams.refold import Before, Decided, Merged, Refold
-from streams.telling import OvertakenError, Telling, read_told
-from streams.topics import DEAD_LETTERS, TIER_CHANGES
+from streams.refold import Before, Decided, Merged, OfBond, Refold
+from streams.telling import OvertakenError, Telling, read_bond_told, read_told
+from streams.topics import BOND_TOPICS, DEAD_LETTERS, TIER_CHANGES
 from tests.loyalty.worlds import Event
 
 DEAD = "dead"
@@ -75,6 +77,7 @@ class World:
         self.logs: dict[Key, list[Written]] = defaultdict(list)
         self.shards = {p: Worked() for p in range(partitions)}
         self.output: list[tuple[int, Published]] = []
+        self.bonds: list[tuple[int, Published]] = []
         self.dead: list[bytes] = []
         self.rebuilt = 0
         self.now = 1_000
@@ -180,6 +183,8 @@ class World:
     def _out(self, partition: int, entry: Entry) -> None:
         if entry.topic == TIER_CHANGES:
             self.output.append((partition, Published(len(self.output), entry.value, entry.headers)))
+        elif entry.topic in BOND_TOPICS:
+            self.bonds.append((partition, Published(len(self.bonds), entry.value, entry.headers)))
         elif entry.topic == DEAD_LETTERS:
             self.dead.append(entry.value or b"")
         else:
@@ -265,6 +270,39 @@ class World:
             assert customer.tier_seq == len(bodies.get(customer_id, []))
         assert len(self.dead) == len(set(self.dead))
 
+    def check_bonds(self) -> None:
+        """What must hold of what was told of bonds, and of the state once all is published."""
+        told: dict[str, list[BondRecord]] = {}
+        for _, record in self.bonds:
+            one = read_bond(record)
+            told.setdefault(one.body.customer_id, []).append(one)
+        for customer_id, customer in self.customers().items():
+            records = told.get(customer_id, [])
+            assert [one.mark.seq for one in records] == list(range(1, len(records) + 1))
+            assert customer.bond.seq == len(records)
+            ids = [one.body.event_id for one in records]
+            assert len(set(ids)) == len(ids)
+            segments = [one.body for one in records if isinstance(one.body, SegmentEvent)]
+            assert [one.segment_seq for one in segments] == list(range(1, len(segments) + 1))
+            for before, after in pairwise(segments):
+                assert after.previous_segment == before.segment
+            for earlier, later in pairwise(records):
+                assert later.body.effective_at >= earlier.body.effective_at
+
+    def bond_facts(self) -> dict[str, Any]:
+        """What follows from the set of events alone, of bonds: the segment, and what holds of each conversion."""
+        return {
+            customer_id: (
+                customer.bond.segment,
+                {
+                    one.key: (one.told.touch, one.told.match, one.told.store, one.told.amount)
+                    for one in (*customer.orders.values(), *customer.touches)
+                    if one.told is not None and one.told.touch is not None
+                },
+            )
+            for customer_id, customer in self.customers().items()
+        }
+
     def facts(self) -> dict[str, Any]:
         """What follows from the set of events alone."""
         return {
@@ -293,7 +331,7 @@ class Attempt:
         self.refold = Refold(world.program, intake, partitions, self.telling, self.dead, True, before)
         self.customers: dict[str, Customer] = {}
         self.staged: list[list[Decided]] = []
-        self.seen = [0, 0]
+        self.seen = [0, 0, 0]
 
     def ends(self) -> dict[Key, int]:
         return {(t, p): len(self.world.logs[t, p]) for t in INPUTS for p in range(self.partitions)}
@@ -311,12 +349,16 @@ class Attempt:
             told = read_told(partition, record)
             if self.telling.tell(told, self.refold.cursor):
                 self._withdraw(told.event.customer_id)
+        for partition, record in world.bonds[seen[2] :]:
+            customer_id, bond = read_bond_told(partition, record)
+            self.telling.tell_bond(customer_id, bond, self.refold.cursor)
+            self._withdraw(OfBond(customer_id))
         for raw in world.dead[seen[1] :]:
             place = literal_eval(raw.decode())
             if place not in self.dead:
                 self.dead.add(place)
                 self._withdraw(place)
-        seen[:] = len(world.output), len(world.dead)
+        seen[:] = len(world.output), len(world.dead), len(world.bonds)
 
     def _withdraw(self, of: Any) -> None:
         self.staged = [[decided for decided in part if decided.of != of] for part in self.staged]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import msgspec
@@ -9,14 +10,23 @@ from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.events import OverrideCommanded, TouchpointMade
+from schemas.events import OverrideCommanded, PurchaseMade, TouchpointMade
 from schemas.program import Program
 from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS
 from tests.loyalty.worlds import START, UNIT, Event, commands, events, named, programs
+from tests.simulation import bonded
 from tests.streams.refold_world import World
 
 LONG = 100_000 * UNIT
 partitions = st.integers(0, 5)
+
+
+def said(event: Event) -> dict[str, Any]:
+    """What it says for bonds, which its number alone decides."""
+    rng = Random(event.event_id)
+    if isinstance(event, TouchpointMade):
+        return bonded.touched(rng)
+    return bonded.bought(rng) if isinstance(event, PurchaseMade) else {}
 
 
 def topic_of(event: Event) -> str:
@@ -64,6 +74,7 @@ class Play:
         self.world, self.ordered, self.rebuilds = world, ordered, rebuilds
         self.number, self.newest = 0, START
         self.appended: list[Event] = []
+        self._keeps_bonds = world.program.bonds is not None
 
     def take(self, step: tuple[Any, ...]) -> None:
         world = self.world
@@ -96,6 +107,8 @@ class Play:
         else:
             self.number += 1
             event = msgspec.structs.replace(named(event, world.program), event_id=str(self.number))
+            if self._keeps_bonds:
+                event = msgspec.structs.replace(event, **said(event))
             if self.ordered:
                 self.newest += (event.occurred_at - START) % (3 * UNIT)
                 later = {"occurred_at": self.newest}
@@ -163,6 +176,32 @@ def test_with_a_short_ledger_nothing_is_told_twice_either(
         play.take(step)
     world.drain()
     world.check()
+
+
+@given(programs(), stories(placed=False), st.integers(1, 3), st.integers(0, 10_000))
+@settings(max_examples=150, deadline=None)
+def test_what_was_told_of_bonds_is_told_once_and_what_holds_is_what_the_log_says(
+    program: Program, story: list[tuple[Any, ...]], count: int, seed: int
+) -> None:
+    bonds = bonded.random_bonds(Random(seed), program, UNIT)
+    program = msgspec.structs.replace(program, ledger=LONG, bonds=bonds)
+    world = World(program, count)
+    play = Play(world, ordered=False)
+    for step in story:
+        play.take(step)
+    # To the same instant in every partition.
+    end = max((event.occurred_at for event in play.appended), default=START) + 1
+    world.drain(end)
+    world.check()
+    world.check_bonds()
+    note(f"overtaken: {world.overtaken > 0}")
+    note(f"told of bonds: {len(world.bonds) > 3}")
+
+    once = World(program, 1)
+    for event in play.appended:
+        once.append(topic_of(event), event, 0, event.customer_id.encode())
+    once.drain(end)
+    assert world.bond_facts() == once.bond_facts()
 
 
 @given(programs(), stories(placed=True), st.integers(1, 3))
