@@ -154,7 +154,7 @@ class Bonds:
             return []
         bond = customer.bond
         at = max(at, self.time(customer) or 0)
-        bond.time = at
+        bond.time, bond.looked = at, -1
         customer.bond_due = STALE
         if isinstance(changed, Order) and not _is_newest(customer, changed) and customer.tally is not None:
             # Something may count less now, or for less long.
@@ -173,6 +173,16 @@ class Bonds:
         publish = partial(self._trigger, customer, at, out) if self._publishes(at) else None
         self._scenarios.evaluate(customer, at, publish)
         return out
+
+    def fall_due(self, customer: Customer, due: int) -> list[BondChange]:
+        """The evaluation at an instant of ``next_due``. Where nothing turns there, bond time is left as it was: which
+        such instants are looked at depends on what is remembered of the tests, and nothing told may."""
+        bond, time = customer.bond, customer.bond.time
+        before = bond.segment, self._scenarios.standing(customer)
+        made = self.evaluate(customer, due, "time")
+        if not made and (bond.segment, self._scenarios.standing(customer)) == before:
+            bond.time, bond.looked = time, due
+        return made
 
     def next_due(self, customer: Customer) -> int | None:
         """When time alone may next bring a decision; None where it never will. Never later than it does, and always
@@ -390,6 +400,7 @@ class Bonds:
         after = customer.bond.time
         if customer.bond_held or after is None:
             return None
+        after = max(after, customer.bond.looked)
         due: int | None = None
         if self._segments is not None:
             due = self._segments.next_turn(customer, after)

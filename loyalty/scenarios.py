@@ -92,6 +92,13 @@ class Scenarios:
             if watch is not None and run is not None and run.step >= len(scenario.steps):
                 watch.run = None
 
+    def standing(self, customer: Customer) -> list[tuple[bool, int, int | None, int | None]]:
+        """What an evaluation may change, to be compared."""
+        return [
+            (watch.on, watch.runs, *((None, None) if watch.run is None else (watch.run.step, watch.run.due)))
+            for watch in customer.bond.watches.values()
+        ]
+
     def next_turn(self, customer: Customer, after: int) -> int | None:
         """The next instant after one at which a step is due or a condition may turn, if nothing more arrives."""
         turn = _NEVER
