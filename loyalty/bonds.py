@@ -47,7 +47,7 @@ class Bonds:
         self._ref = ProgramRef(program.id, program.version)
         self._tiers = tuple(tier.name for tier in program.tiers)
         axes = self._axes = Axes(program)
-        self._attachment = Attachment(sections.attachment)
+        self._attachment = Attachment(sections.attachment, program.window)
         subscriptions = self._subscriptions = Subscriptions(sections.subscriptions)
         self._segments = (
             Segments(sections, axes, self._attachment, subscriptions) if sections.segments else None
