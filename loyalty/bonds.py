@@ -106,7 +106,7 @@ class Bonds:
                 bond.visited_at = at
         elif event.trigger_id is not None:
             touch.trigger = event_key("", event.trigger_id)
-        if event.timezone is not None and at >= bond.zone_at:
+        if event.timezone is not None and (at, event.timezone) > (bond.zone_at, bond.zone or ""):
             bond.zone, bond.zone_at = event.timezone, at
         attributions = self._attributions
         if attributions is not None and (
