@@ -51,6 +51,7 @@ class Scenarios:
         self._scenarios = [
             (scenario, _condition(scenario, program, axes, subscriptions)) for scenario in bonds.scenarios
         ]
+        self._axes = axes
         self._turning = [condition for _, condition in self._scenarios if not isinstance(condition, _TOLD)]
         self._draw = None if bonds.holdout is None else Draw(bonds.holdout, bonds.scenarios)
         self.policy = None if bonds.contact_policy is None else Policy(bonds.contact_policy, program.timezone)
@@ -66,7 +67,7 @@ class Scenarios:
                 if not holds:
                     continue
                 watch = watches[scenario.name] = Watch()
-            if watch.run is not None and self._is_met(scenario, watch.run, customer, holds):
+            if watch.run is not None and self._is_met(scenario, watch.run, customer, holds, at):
                 watch.run = None
             begins = holds and not watch.on and watch.run is None and publish is not None
             if begins and _is_cool(scenario, watch, at):
@@ -152,9 +153,10 @@ class Scenarios:
         run.step += 1
         run.planned = run.due = at + scenario.steps[run.step].wait
 
-    def _is_met(self, scenario: Scenario, run: Run, customer: Customer, holds: bool) -> bool:
+    def _is_met(self, scenario: Scenario, run: Run, customer: Customer, holds: bool, at: int) -> bool:
         if scenario.goal == "order":
-            return bool(customer.times) and customer.times[-1] > run.started
+            last = self._axes.last(customer, at)
+            return last is not None and last > run.started
         if scenario.goal == "visit":
             return customer.bond.visited_at > run.started
         return scenario.goal == "condition" and not holds
