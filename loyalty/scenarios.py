@@ -80,14 +80,15 @@ class Scenarios:
                 self._step(scenario, watch, watch.run, customer, at, publish)
 
     def baseline(self, customer: Customer, at: int, known: frozenset[str]) -> None:
-        """Take the conditions of scenarios that are not among the ``known`` as they are; forget those that are gone."""
+        """Take the conditions of scenarios that are not among the ``known`` as they are; stop to watch those that are
+        gone. Their runs stay counted: should one come back, none of its triggers may bear an id that was told."""
         watches = customer.bond.watches
         names = {scenario.name for scenario, _ in self._scenarios}
         for gone in watches.keys() - names:
-            del watches[gone]
+            watches[gone].on, watches[gone].run = False, None
         for scenario, condition in self._scenarios:
             if scenario.name not in known and condition.holds(customer, at):
-                watches[scenario.name] = Watch(on=True)
+                watches.setdefault(scenario.name, Watch()).on = True
                 continue
             run = watch.run if (watch := watches.get(scenario.name)) else None
             if watch is not None and run is not None and run.step >= len(scenario.steps):
