@@ -35,7 +35,7 @@ from schemas.times import format_ms, parse_rfc3339
 REDEEM = "redeem"
 """Action of the touch with which a benefit, named as its ``campaign_id``, is used."""
 
-_STORE = "store"
+_OFFLINE = ("store",)
 
 
 class Bonds:
@@ -55,6 +55,7 @@ class Bonds:
         self._scenarios = Scenarios(program, sections, axes, subscriptions)
         self.policy = self._scenarios.policy
         self._attributions = None if sections.attribution is None else Attributions(program)
+        self._offline = _OFFLINE if sections.attribution is None else sections.attribution.offline
         points, policy = sections.attachment.points, sections.contact_policy
         # What nobody asks for is not kept, so nobody can fill a customer's state with it.
         self._actions = frozenset(
@@ -102,7 +103,7 @@ class Bonds:
             elif action == REDEEM and event.campaign_id in self._benefits and event.direction == "inbound":
                 bond.redeemed[event.campaign_id] = max(at, bond.redeemed.get(event.campaign_id, -1))
         if event.direction == "inbound":
-            if (event.channel == _STORE or event.store_id is not None) and at > bond.visited_at:
+            if (event.channel in self._offline or event.store_id is not None) and at > bond.visited_at:
                 bond.visited_at = at
         elif event.trigger_id is not None:
             touch.trigger = event_key("", event.trigger_id)
