@@ -88,7 +88,8 @@ class Bonds:
             bought = None
             attributions = self._attributions
             converts = attributions is not None and attributions.is_in_store(event.channel, event.store_id)
-            if converts or event.subscription_id is not None:
+            # An order that was told of and is no conversion any more is withdrawn as what it is.
+            if converts or event.subscription_id is not None or order.told is not None:
                 bought = Bought(event.channel, event.store_id, event.campaign_id, event.subscription_id)
             order.bought = bought
 
