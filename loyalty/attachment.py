@@ -16,11 +16,13 @@ _time_of = attrgetter("time")
 
 
 class Attachment:
-    """One program's rule. Times are epoch milliseconds, attachment is in points."""
+    """One program's rule, whose orders count for ``orders_window``. Times are epoch milliseconds, attachment is in
+    points."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, orders_window: int) -> None:
         self._rule = rule
         self.window = rule.window
+        self._renewed_for = min(rule.window, orders_window)
         self._worth: dict[tuple[str, str | None], int] = {}
 
     def at(self, customer: Customer, at: int) -> int:
@@ -66,8 +68,15 @@ class Attachment:
         for time, points in self._newest_first(customer, at):
             held += points
             if held >= least:
-                return time + self.window
+                return min(time + self.window, self._renewal_ends(customer, at))
         return None
+
+    def _renewal_ends(self, customer: Customer, at: int) -> int:
+        """When the oldest renewal counts no more: where that is the orders' window, it may be before older touches."""
+        if not self._rule.renewal or self._renewed_for == self.window or not customer.bond.subscriptions:
+            return at + self.window
+        renewed = self._renewals(customer, at)
+        return min((time + self._renewed_for for time in renewed), default=at + self.window)
 
     def _newest_first(self, customer: Customer, at: int) -> Iterator[tuple[int, int]]:
         """What adds to the attachment up to ``at``: when, and how many points."""
@@ -137,7 +146,7 @@ class Attachment:
 
     def _renewals(self, customer: Customer, at: int) -> Iterator[int]:
         """When subscriptions were renewed in the window up to ``at``, the newest first."""
-        start = at - self.window
+        start = at - self._renewed_for
         for index in range(len(customer.times) - 1, customer.low - 1, -1):
             time = customer.times[index]
             if time <= start:

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from loyalty.batch_bond import BatchBond
+from loyalty.batch_facts import BatchOrder
+from loyalty.batch_scenarios import Stand
 from schemas.events import OverrideCommanded, OverrideMode, PurchaseMade, RefundMade, TouchpointMade
 from schemas.money import format_minor
 from schemas.program import Program, Tier
@@ -59,25 +62,6 @@ class Protection(NamedTuple):
     reason: ChangeReason
 
 
-class _Order:
-    """One order: all its purchases and refunds as they came, ``(time, amount)``."""
-
-    def __init__(self, order_id: str) -> None:
-        self.order_id = order_id
-        self.purchases: list[tuple[int, int]] = []
-        self.refunds: list[tuple[int, int]] = []
-        self.time: int | None = None
-        self.net = 0
-        self.counts = False
-
-    def sum_up(self) -> None:
-        bought = sum(amount for _, amount in self.purchases)
-        returned = sum(amount for _, amount in self.refunds)
-        self.time = min((time for time, _ in self.purchases), default=None)
-        self.net = max(0, bought - returned)
-        self.counts = bool(self.purchases) and not (returned >= bought and returned > 0)
-
-
 class BatchCustomer:
     """One customer: ``changes`` in order, and the state that they led to.
 
@@ -99,7 +83,8 @@ class BatchCustomer:
         self.at_risk: int | None = None
         self.tier_seq = 0
         self.changes: list[TierEvent] = []
-        self._orders: list[_Order] = []
+        self.bond = BatchBond(customer_id)
+        self._orders = self.bond.facts.orders
         self._ids: dict[tuple[str, str, str], int] = {}
         self._channels: list[str] = []
         self._touches: list[tuple[int, str, str]] = []
@@ -115,7 +100,7 @@ class BatchCustomer:
         return False
 
     def on_touchpoint(self, event: TouchpointMade) -> None:
-        """Count a touchpoint."""
+        """Let fall due what does of the bond before the touchpoint, count it, and evaluate the bond once."""
         channel = event.channel
         if channel not in self._channels:
             if len(self._channels) < 32:
@@ -123,6 +108,9 @@ class BatchCustomer:
             else:
                 channel = "other"
         self._touches.append((event.occurred_at, channel, event.direction))
+        self._fire(before=event.occurred_at, tiers=False)
+        self.bond.facts.touched(event, channel)
+        self.bond.evaluate(self._stand(), event.occurred_at, "touchpoint", event)
 
     def on_purchase_or_refund(self, event: PurchaseMade | RefundMade, horizon: int) -> None:
         """Let fall due what does before the event, apply it, and evaluate once."""
@@ -131,30 +119,33 @@ class BatchCustomer:
         order = self._order_of(event.order_id, horizon)
         if isinstance(event, PurchaseMade):
             if not order.purchases:
-                order.refunds = [refund for refund in order.refunds if refund[0] >= horizon]
-            order.purchases.append((event.occurred_at, event.amount))
+                order.refunds = [refund for refund in order.refunds if refund.occurred_at >= horizon]
+            order.purchases.append(event)
+            self.bond.facts.bought(event)
         else:
-            order.refunds.append((event.occurred_at, event.amount))
+            order.refunds.append(event)
         order.sum_up()
         if isinstance(event, PurchaseMade):
             self._evaluate(time, raises=True)
             self._show(time, "purchase", event)
+            self.bond.evaluate(self._stand(), time, "purchase", event)
         else:
             after = self.metrics(time)
             lowered = after.monetary < before.monetary or after.frequency < before.frequency
             self._evaluate(time, lowered=lowered)
             self._show(time, "refund", event)
+            self.bond.evaluate(self._stand(), time, "refund", event)
 
     def on_command(self, event: OverrideCommanded) -> None:
         """Let fall due what does before the command, let it hold unless it is older, and evaluate once."""
         if self.awaits is not None and event.mode != "clear" and event.tier not in _names(self.program):
             self.move()  # only the program that is awaited knows the tier
         time = self._reach(event.occurred_at)
-        if self.override is not None and event.occurred_at < self.override.occurred_at:
-            return
-        self.override = Override(event.occurred_at, event.mode, event.tier, event.until)
-        self._evaluate(time)
-        self._show(time, "override", event)
+        if self.override is None or event.occurred_at >= self.override.occurred_at:
+            self.override = Override(event.occurred_at, event.mode, event.tier, event.until)
+            self._evaluate(time)
+            self._show(time, "override", event)
+        self.bond.evaluate(self._stand(), time, "override", event)
 
     def change_program(self, program: Program, at: int) -> None:
         """Let another program hold from an instant on. Who awaits one already is moved to that first."""
@@ -170,6 +161,7 @@ class BatchCustomer:
         (program, time), old = self.awaits, self.program
         self.program, self.awaits = program, None
         if self.time is None:
+            self.bond.evaluate(self._stand(), time, "program_change", None, new=False)
             return
         self.time = time = max(self.time, time)
         shown = old.tiers[self.tier], self.tier, self.at_risk
@@ -188,6 +180,7 @@ class BatchCustomer:
                 self.protection = Protection(names[tier], until, "program_change")
         self._evaluate(time, raises=True)
         self._show(time, "program_change", None, moved_from=shown)
+        self.bond.evaluate(self._stand(), time, "program_change", None, new=False)
 
     def let_fall(self, before: int) -> None:
         """Everything that time brings strictly before an instant, a change of program among it."""
@@ -201,12 +194,12 @@ class BatchCustomer:
 
     def next_due(self) -> int | None:
         """The first instant, of all at which anything could happen, at which time changes something."""
-        if self.awaits is None:
-            return self._next_fired()
-        if self.time is None:
-            return None
-        move, fired = max(self.awaits[1], self.time), self._next_fired()
-        return move if fired is None else min(move, fired)
+        due = [self._next_fired(), self.bond.next_due(self._stand())]
+        if self.awaits is not None and self.time is not None:
+            due.append(max(self.awaits[1], self.time))
+        elif self.awaits is not None and self.awaits[0].bonds is not None:
+            due.append(max(self.awaits[1], self.bond.time or 0))
+        return min((at for at in due if at is not None), default=None)
 
     def metrics(self, at: int) -> Metrics:
         """Frequency, monetary and recency as of an instant, over all orders."""
@@ -224,12 +217,12 @@ class BatchCustomer:
         """The ``state dump`` line as of ``at``, what falls due at ``at`` included. ``at`` is not before the
         customer's time. The customer is left as it is."""
         then = copy(self)
-        then.changes = []
+        then.changes, then.bond = [], self.bond.copy()
         then.let_fall(before=at + 1)
         return then._line(at)
 
     def _line(self, at: int) -> dict[str, Any]:
-        program, metrics = self.program, self.metrics(at)
+        program, metrics, bonds = self.program, self.metrics(at), self.program.bonds
         last = metrics.last_purchase_at
         r, f, m = self._scores(metrics)
         return {
@@ -251,14 +244,22 @@ class BatchCustomer:
                 channel: {"inbound": counts.inbound, "outbound": counts.outbound}
                 for channel, counts in self._contacts(at).items()
             },
+            **(
+                {}
+                if bonds is None or not bonds.segments
+                else {
+                    "segment": None if self.bond.time is None else self.bond.segment_at(program, at),
+                    "attachment": self.bond.facts.attachment(program, at),
+                }
+            ),
         }
 
-    def _order_of(self, order_id: str, horizon: int) -> _Order:
+    def _order_of(self, order_id: str, horizon: int) -> BatchOrder:
         """The order of that id, unless it is from before the horizon: then a new one."""
         for order in self._orders:
             if order.order_id == order_id and (order.time is None or order.time >= horizon):
                 return order
-        order = _Order(order_id)
+        order = BatchOrder(order_id)
         self._orders.append(order)
         return order
 
@@ -271,13 +272,25 @@ class BatchCustomer:
         self.time = at if self.time is None else max(self.time, at)
         return self.time
 
-    def _fire(self, before: int) -> None:
-        """What time alone changes strictly before an instant, by the program that the customer is on."""
-        while (at := self._next_fired()) is not None and at < before:
-            reason = self._reason(at)
-            self.time = at
-            self._evaluate(at)
-            self._show(at, reason, None)
+    def _fire(self, before: int, *, tiers: bool = True) -> None:
+        """What time alone changes strictly before an instant, by the program that the customer is on: of tiers, if
+        they are to move, and of the bond, instant by instant."""
+        while True:
+            tier = self._next_fired() if tiers else None
+            bond = self.bond.next_due(self._stand(), before)
+            if tier is not None and tier < before and (bond is None or tier <= bond):
+                reason = self._reason(tier)
+                self.time = tier
+                self._evaluate(tier)
+                self._show(tier, reason, None)
+                self.bond.evaluate(self._stand(), tier, "time", None)
+            elif bond is not None:
+                self.bond.evaluate(self._stand(), bond, "time", None)
+            else:
+                return
+
+    def _stand(self) -> Stand:
+        return Stand(self.program, self.tier, self.at_risk)
 
     def _next_fired(self) -> int | None:
         return next((at for at in self._candidates() if self._is_due(at)), None)
@@ -446,6 +459,8 @@ class BatchCustomer:
             contacts=self._contacts(at),
             benefits=tier.benefits if any(t.benefits for t in program.tiers) else msgspec.UNSET,
         )
+        if program.bonds is not None and program.bonds.segments:
+            body.segment = self.bond.segment_at(program, at)
         if direction is msgspec.UNSET and self.at_risk is not None:
             body.at_risk_until = format_ms(self.at_risk)
             body.needed = self._needed(metrics)

@@ -91,7 +91,8 @@ class Bond(msgspec.Struct, array_like=True, gc=False):
     Facts: ``seen`` (the newest event of any input), ``first_at`` (the first purchase), ``subscriptions``, ``zone`` and
     when it was told, ``visited_at`` (the newest inbound touch in a store), and when each benefit that a scenario asks
     for was ``redeemed`` last. Decisions: the counters of ``BondMark``, ``digest`` of the last record, ``tier`` and
-    ``tier_since`` as of the last evaluation, ``watches`` by scenario, and ``placed``.
+    ``tier_since`` as of the last evaluation, ``watches`` by scenario, and ``placed``. ``looked`` is up to when it was
+    seen since that time alone changes nothing.
     """
 
     time: int | None = None
@@ -112,6 +113,7 @@ class Bond(msgspec.Struct, array_like=True, gc=False):
     tier_since: int = 0
     watches: dict[str, Watch] = {}
     placed: list[Placed] = []
+    looked: int = -1
 
     def mark(self) -> BondMark:
         """Where the decisions stand."""

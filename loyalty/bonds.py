@@ -35,7 +35,7 @@ from schemas.times import format_ms, parse_rfc3339
 REDEEM = "redeem"
 """Action of the touch with which a benefit, named as its ``campaign_id``, is used."""
 
-_STORE = "store"
+_OFFLINE = ("store",)
 
 
 class Bonds:
@@ -47,7 +47,7 @@ class Bonds:
         self._ref = ProgramRef(program.id, program.version)
         self._tiers = tuple(tier.name for tier in program.tiers)
         axes = self._axes = Axes(program)
-        self._attachment = Attachment(sections.attachment)
+        self._attachment = Attachment(sections.attachment, program.window)
         subscriptions = self._subscriptions = Subscriptions(sections.subscriptions)
         self._segments = (
             Segments(sections, axes, self._attachment, subscriptions) if sections.segments else None
@@ -55,6 +55,7 @@ class Bonds:
         self._scenarios = Scenarios(program, sections, axes, subscriptions)
         self.policy = self._scenarios.policy
         self._attributions = None if sections.attribution is None else Attributions(program)
+        self._offline = _OFFLINE if sections.attribution is None else sections.attribution.offline
         points, policy = sections.attachment.points, sections.contact_policy
         # What nobody asks for is not kept, so nobody can fill a customer's state with it.
         self._actions = frozenset(
@@ -87,7 +88,8 @@ class Bonds:
             bought = None
             attributions = self._attributions
             converts = attributions is not None and attributions.is_in_store(event.channel, event.store_id)
-            if converts or event.subscription_id is not None:
+            # An order that was told of and is no conversion any more is withdrawn as what it is.
+            if converts or event.subscription_id is not None or order.told is not None:
                 bought = Bought(event.channel, event.store_id, event.campaign_id, event.subscription_id)
             order.bought = bought
 
@@ -102,11 +104,11 @@ class Bonds:
             elif action == REDEEM and event.campaign_id in self._benefits and event.direction == "inbound":
                 bond.redeemed[event.campaign_id] = max(at, bond.redeemed.get(event.campaign_id, -1))
         if event.direction == "inbound":
-            if (event.channel == _STORE or event.store_id is not None) and at > bond.visited_at:
+            if (event.channel in self._offline or event.store_id is not None) and at > bond.visited_at:
                 bond.visited_at = at
         elif event.trigger_id is not None:
             touch.trigger = event_key("", event.trigger_id)
-        if event.timezone is not None and at >= bond.zone_at:
+        if event.timezone is not None and (at, event.timezone) > (bond.zone_at, bond.zone or ""):
             bond.zone, bond.zone_at = event.timezone, at
         attributions = self._attributions
         if attributions is not None and (
@@ -154,7 +156,7 @@ class Bonds:
             return []
         bond = customer.bond
         at = max(at, self.time(customer) or 0)
-        bond.time = at
+        bond.time, bond.looked = at, -1
         customer.bond_due = STALE
         if isinstance(changed, Order) and not _is_newest(customer, changed) and customer.tally is not None:
             # Something may count less now, or for less long.
@@ -173,6 +175,16 @@ class Bonds:
         publish = partial(self._trigger, customer, at, out) if self._publishes(at) else None
         self._scenarios.evaluate(customer, at, publish)
         return out
+
+    def fall_due(self, customer: Customer, due: int) -> list[BondChange]:
+        """The evaluation at an instant of ``next_due``. Where nothing turns there, bond time is left as it was: which
+        such instants are looked at depends on what is remembered of the tests, and nothing told may."""
+        bond, time = customer.bond, customer.bond.time
+        before = bond.segment, self._scenarios.standing(customer)
+        made = self.evaluate(customer, due, "time")
+        if not made and (bond.segment, self._scenarios.standing(customer)) == before:
+            bond.time, bond.looked = time, due
+        return made
 
     def next_due(self, customer: Customer) -> int | None:
         """When time alone may next bring a decision; None where it never will. Never later than it does, and always
@@ -390,6 +402,7 @@ class Bonds:
         after = customer.bond.time
         if customer.bond_held or after is None:
             return None
+        after = max(after, customer.bond.looked)
         due: int | None = None
         if self._segments is not None:
             due = self._segments.next_turn(customer, after)

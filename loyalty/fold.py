@@ -136,7 +136,7 @@ class Fold:
         made: list[Decision] = []
         if bonds is not None:
             while (due := bonds.next_due(customer)) is not None and due < at:
-                made += bonds.evaluate(customer, due, "time")
+                made += bonds.fall_due(customer, due)
         customer.touch_ids[key] = at
         touch = Touch(key, at, _channel(customer, event.channel), event.direction == "outbound")
         if bonds is None:
@@ -262,7 +262,7 @@ class Fold:
                 bond_due = bonds.next_due(customer)
                 # A tier that falls due at the same instant comes first, and one evaluation is for both.
                 if bond_due is not None and bond_due < until and (due is None or bond_due < due):
-                    made += bonds.evaluate(customer, bond_due, "time")
+                    made += bonds.fall_due(customer, bond_due)
                     continue
             if due is None or due >= until:
                 return made

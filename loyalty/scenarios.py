@@ -51,6 +51,7 @@ class Scenarios:
         self._scenarios = [
             (scenario, _condition(scenario, program, axes, subscriptions)) for scenario in bonds.scenarios
         ]
+        self._axes = axes
         self._turning = [condition for _, condition in self._scenarios if not isinstance(condition, _TOLD)]
         self._draw = None if bonds.holdout is None else Draw(bonds.holdout, bonds.scenarios)
         self.policy = None if bonds.contact_policy is None else Policy(bonds.contact_policy, program.timezone)
@@ -66,7 +67,7 @@ class Scenarios:
                 if not holds:
                     continue
                 watch = watches[scenario.name] = Watch()
-            if watch.run is not None and self._is_met(scenario, watch.run, customer, holds):
+            if watch.run is not None and self._is_met(scenario, watch.run, customer, holds, at):
                 watch.run = None
             begins = holds and not watch.on and watch.run is None and publish is not None
             if begins and _is_cool(scenario, watch, at):
@@ -79,18 +80,26 @@ class Scenarios:
                 self._step(scenario, watch, watch.run, customer, at, publish)
 
     def baseline(self, customer: Customer, at: int, known: frozenset[str]) -> None:
-        """Take the conditions of scenarios that are not among the ``known`` as they are; forget those that are gone."""
+        """Take the conditions of scenarios that are not among the ``known`` as they are; stop to watch those that are
+        gone. Their runs stay counted: should one come back, none of its triggers may bear an id that was told."""
         watches = customer.bond.watches
         names = {scenario.name for scenario, _ in self._scenarios}
         for gone in watches.keys() - names:
-            del watches[gone]
+            watches[gone].on, watches[gone].run = False, None
         for scenario, condition in self._scenarios:
             if scenario.name not in known and condition.holds(customer, at):
-                watches[scenario.name] = Watch(on=True)
+                watches.setdefault(scenario.name, Watch()).on = True
                 continue
             run = watch.run if (watch := watches.get(scenario.name)) else None
             if watch is not None and run is not None and run.step >= len(scenario.steps):
                 watch.run = None
+
+    def standing(self, customer: Customer) -> list[tuple[bool, int, int | None, int | None]]:
+        """What an evaluation may change, to be compared."""
+        return [
+            (watch.on, watch.runs, *((None, None) if watch.run is None else (watch.run.step, watch.run.due)))
+            for watch in customer.bond.watches.values()
+        ]
 
     def next_turn(self, customer: Customer, after: int) -> int | None:
         """The next instant after one at which a step is due or a condition may turn, if nothing more arrives."""
@@ -145,9 +154,10 @@ class Scenarios:
         run.step += 1
         run.planned = run.due = at + scenario.steps[run.step].wait
 
-    def _is_met(self, scenario: Scenario, run: Run, customer: Customer, holds: bool) -> bool:
+    def _is_met(self, scenario: Scenario, run: Run, customer: Customer, holds: bool, at: int) -> bool:
         if scenario.goal == "order":
-            return bool(customer.times) and customer.times[-1] > run.started
+            last = self._axes.last(customer, at)
+            return last is not None and last > run.started
         if scenario.goal == "visit":
             return customer.bond.visited_at > run.started
         return scenario.goal == "condition" and not holds
