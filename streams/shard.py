@@ -108,8 +108,8 @@ class Shard:
         self.outbox = outbox
         #: What was published and the state may not know; set at a take-over.
         self.healing = Healing({})
-        #: By output topic: up to where the state knows all that was published, once nothing is pending. The store is told
-        #: all of them with each trim: a customer's records stand in several topics, and a trim may be lost.
+        #: By output topic: up to where the state knows all that was published, once nothing is pending. The store is
+        #: told all of them with each trim: a customer's records stand in several topics, and a trim may be lost.
         self.outputs = dict(state.outputs)
         self._token = token
         self._writer = writer
