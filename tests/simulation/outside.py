@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from loyalty.customer import Customer
 from loyalty.packing import Packing
+from streams.outbox import decode
 from streams.placement import home
 from streams.protocols import (
     INPUTS,
@@ -67,7 +68,16 @@ class LinkedStore:
         )
 
     async def commit(self, partition: int, token: str, version: int, commit: Commit) -> None:
-        await self._link.call(REDIS, "commit", lambda: self._store.commit(partition, token, version, commit))
+        await self._link.call(REDIS, "commit", lambda: self._commit(partition, token, version, commit))
+
+    def _commit(self, partition: int, token: str, version: int, commit: Commit) -> None:
+        held, known = self._store.shard(partition).hash, self._link.world.known
+        before = {topic: int(held.get(f"offset:{topic}", 0)) for topic in INPUTS}
+        self._store.commit(partition, token, version, commit)
+        for raw in commit.outbox:
+            if (value := decode(raw).value) is not None:
+                least = known.get(value, before)
+                known[value] = {topic: min(at, least[topic]) for topic, at in before.items()}
 
     async def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
         await self._link.call(REDIS, "trim", lambda: self._store.trim(partition, token, published, outputs))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from loyalty.customer import Customer
 from loyalty.packing import Packing
-from streams.outbox import decode
 from streams.protocols import (
     INPUTS,
     Binding,
@@ -108,8 +107,6 @@ class MemoryStore:
 
     def __init__(self, server: Server, prefix: str, binding: Binding, program_text: str = "") -> None:
         self.server = server
-        #: By value of an outbox entry: up to where each input had been read before it was decided, at the least.
-        self.known: dict[bytes, dict[str, int]] = {}
         self._prefix = prefix
         self._binding = binding_fields(binding)
         self._program_text = program_text
@@ -198,11 +195,6 @@ class MemoryStore:
         for number in commit.replaced:
             if number <= gone:
                 raise _refused(f"outbox entry {number}, published up to {gone}")
-        before = {topic: int(held[f"offset:{topic}"]) for topic in INPUTS}
-        for raw in commit.outbox:
-            if (value := decode(raw).value) is not None:
-                least = self.known.get(value, before)
-                self.known[value] = {topic: min(at, least[topic]) for topic, at in before.items()}
         journal.begin("commit", partition)
         self._set_fields(held, version, commit)
         if commit.outbox or commit.replaced:

@@ -227,7 +227,7 @@ def _goals(world: "World", truth: "Truth", of: Of) -> Iterator[str]:
         goal = goals[body.scenario or ""]
         if goal not in ("order", "visit"):
             continue
-        read = world.store.known[told.record.value or b""]
+        read = world.known[told.record.value or b""]
         events = [
             event
             for topic, record, event in truth.counted[told.partition]

@@ -77,6 +77,8 @@ class World:
         self.group = Group(loop, scenario.partitions)
         self.down: dict[str, float] = {}
         self.counts: Counter[str] = Counter()
+        #: By value of an outbox entry: up to where each input had been read before it was decided, at the least.
+        self.known: dict[bytes, dict[str, int]] = {}
         self.failures: list[str] = []
         self.lost_writes = False
         #: How often somebody put back falls that nobody had been told of.
