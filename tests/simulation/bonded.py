@@ -50,8 +50,7 @@ def random_bonds(rng: Random, program: Program, unit: int) -> Bonds:
     return Bonds(
         segments=tuple(segments) if rng.random() < 0.9 else (),
         attachment=Attachment(
-            # Orders that renew leave with the program's window.
-            window=min(some(40), program.window),
+            window=some(40),
             points=(Points(3, "store", "visit"), Points(2, None, "review"), Points(1)),
             breadth=rng.randint(0, 2),
             renewal=rng.randint(0, 2),

@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from loyalty.batch_facts import Converted
 from loyalty.bond import BondMark
-from loyalty.customer import Customer, Order, Touch
+from loyalty.customer import Customer
 from loyalty.packing import Packing
 from loyalty.rules import Rules
 from schemas.bond_records import (
@@ -28,7 +29,7 @@ from schemas.program_bonds import MILLION, Bonds, Cap
 from schemas.times import parse_rfc3339
 from streams.outbox import BOND_TOPIC_OF
 from streams.placement import home
-from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS
+from streams.protocols import PURCHASES, TOUCHPOINTS
 from streams.settings import ClockKind
 from tests.simulation.kafka import LogRecord
 
@@ -273,64 +274,52 @@ def _visited(events: Iterable[Any]) -> int | None:
 
 
 def _final(world: "World", truth: "Truth", told: Mapping[str, Of]) -> Iterator[str]:
-    """The last segment, and what was told last of each conversion, are those of the log."""
-    rules = Rules(world.program)
-    is_all_told = world.program.publish_from is None
-    for partition in range(world.partitions):
-        expected, forgotten = _fold(world, truth, rules, partition)
-        shard = world.store.shard(partition)
+    """The last segment, and what was told last of each conversion, are the batch computation's; the state knows its
+    records."""
+    rules, program = Rules(world.program), world.program
+    is_all_told = program.publish_from is None
+    for partition, batch in truth.batches.items():
+        clock, shard = world.clock_of(partition), world.store.shard(partition)
+        forgotten = _forgotten(world, truth, partition)
         for customer in world.store.load(partition, sorted(shard.heads), Packing(rules)):
             customer_id = customer.customer_id
             of, bond = told.get(customer_id, Of(customer_id)), customer.bond
             if bond.seq != len(of.all):
                 yield f"bond last: {customer_id} has seq {bond.seq}, {len(of.all)} are published"
                 continue
-            want = expected[customer_id]
-            if _may_have_forgotten(world, truth, rules, partition, want):
+            theirs = batch.customers[customer_id].bond
+            # What falls due strictly before that has.
+            at = max(rules.bond_time(customer) or 0, (clock or 0) - program.allowed_lateness - 1)
+            segment = theirs.segment_at(program, at)
+            if _may_have_forgotten(world, truth, rules, partition, customer):
                 world.count("bonds of which touches may be forgotten")
-            elif bond.segment != want.bond.segment:
-                yield f"bond final: {customer_id} is in {bond.segment}, the log says {want.bond.segment}"
+            elif bond.segment != segment:
+                yield f"bond final: {customer_id} is in {bond.segment}, the log says {segment}"
             if shard.readable[customer_id].get("segment", "") != (bond.segment or ""):
                 yield f"bond readable: {customer_id} is in {bond.segment}: {shard.readable[customer_id]}"
             segments = of.only(SegmentEvent)
             if is_all_told and bond.segment != (segments[-1].body.segment if segments else None):
                 yield f"bond last: {customer_id} is in {bond.segment}, its last record says otherwise"
             if is_all_told:
-                yield from _attributions(want, of.only(AttributionEvent), forgotten)
+                wanted = {_conversion(one): _expected(one) for one in theirs.attributions(program)}
+                yield from _attributions(customer_id, wanted, of.only(AttributionEvent), forgotten)
 
 
-def _fold(
-    world: "World", truth: "Truth", rules: Rules, partition: int
-) -> tuple[dict[str, Customer], set[tuple[str, str]]]:
-    """The customers of a partition, folded from the log in one go; and which of their order ids the ledger
-    has forgotten: what is told of such an order is not told any more, or begins anew where the id is used again."""
-    customers: dict[str, Customer] = {}
-    forgotten: set[tuple[str, str]] = set()
-    newest: dict[str, int] = {}
-    apply: Mapping[str, Any] = {
-        PURCHASES: rules.apply,
-        TOUCHPOINTS: rules.touch,
-        COMMANDS: rules.command,
-    }
+def _forgotten(world: "World", truth: "Truth", partition: int) -> set[tuple[str, str]]:
+    """Whose orders the ledger has forgotten, maybe before the touches were read, as inputs are read at their own pace:
+    what is told of such an order is not told any more, or begins anew where its id is used again."""
+    ledger, newest = world.program.ledger, 0
+    found: set[tuple[str, str]] = set()
+    times: dict[tuple[str, str], int] = {}
     for topic, _, event in truth.counted[partition]:
-        customer = customers.get(event.customer_id)
-        if customer is None:
-            customer = customers[event.customer_id] = rules.new_customer(event.customer_id)
-        before = customer.orders.get(getattr(event, "order_id", None) or "")
-        apply[topic](customer, event, newest.get(topic))
-        if before is not None and customer.orders[before.order_id] is not before:
-            forgotten.add((event.customer_id, before.order_id))
-        newest[topic] = max(event.occurred_at, newest.get(topic, event.occurred_at))
-    clock = world.clock_of(partition)
-    if clock is not None:
-        for customer in customers.values():
-            rules.advance(customer, clock - world.program.allowed_lateness)
-    horizon = newest.get(PURCHASES, 0) - world.program.ledger
-    for customer in customers.values():
-        # Forgotten with the ledger, maybe before the touches were read: the inputs are read at their own pace.
-        old = (order.order_id for order in customer.orders.values() if (order.time or 0) < horizon)
-        forgotten.update((customer.customer_id, order_id) for order_id in old)
-    return customers, forgotten
+        if topic == PURCHASES:
+            newest = max(newest, event.occurred_at)
+            order = event.customer_id, event.order_id
+            if isinstance(event, PurchaseMade):
+                times[order] = min(event.occurred_at, times.get(order, event.occurred_at))
+            if times.get(order, newest) < newest - ledger:
+                found.add(order)
+    return found | {order for order, at in times.items() if at < newest - ledger}
 
 
 def _may_have_forgotten(
@@ -348,32 +337,42 @@ def _may_have_forgotten(
     return newest - reach >= time - _bonds(world).attachment.window
 
 
-def _attributions(want: Customer, told: Sequence[Told], forgotten: set[tuple[str, str]]) -> Iterator[str]:
+def _attributions(
+    customer_id: str,
+    wanted: Mapping[Any, tuple[Any, ...]],
+    told: Sequence[Told],
+    forgotten: set[tuple[str, str]],
+) -> Iterator[str]:
     revisions: dict[Any, int] = defaultdict(int)
     for one in told:
         revisions[key := _key(one.body)] += 1
-        if one.body.revision != revisions[key] and (want.customer_id, key[1]) not in forgotten:
+        if one.body.revision != revisions[key] and (customer_id, key[1]) not in forgotten:
             yield f"attribution: {one.body.event_id} has revision {one.body.revision}"
-    last = {_key(one.body): one.body for one in told}
-    theirs: dict[Any, tuple[Any, ...]] = {}
-    conversions: list[tuple[Any, Order | Touch]] = [
-        (("purchase", order_id), order) for order_id, order in want.orders.items()
-    ]
-    conversions += [(("visit", touch.key), touch) for touch in want.touches]
-    for key, conversion in conversions:
-        if (said := conversion.told) is not None:
-            theirs[key] = said.touch, said.match, said.at, said.store, said.amount
-    ours = {key: _said(body) for key, body in last.items()}
-    for key in sorted(ours.keys() | theirs.keys(), key=str):
-        if (want.customer_id, key[1]) in forgotten:
-            continue
-        # One that was attributed on the way, and withdrawn, need not have been on another way.
-        if ours.get(key) != theirs.get(key) and not (_is_none(ours.get(key)) and _is_none(theirs.get(key))):
-            yield f"attribution: {want.customer_id} {key}: {ours.get(key)}, the log says {theirs.get(key)}"
+    last = {_key(one.body): _said(one.body) for one in told}
+    # One that was attributed on the way, and withdrawn, need not have been on another way.
+    ours = {key: said for key, said in last.items() if said[0] is not None}
+    for key in sorted(ours.keys() | wanted.keys(), key=str):
+        if (customer_id, key[1]) not in forgotten and ours.get(key) != wanted.get(key):
+            yield f"attribution: {customer_id} {key}: {ours.get(key)}, the log says {wanted.get(key)}"
 
 
-def _is_none(said: tuple[Any, ...] | None) -> bool:
-    return said is None or said[0] is None
+def _conversion(found: Converted) -> tuple[str, Any]:
+    event = found.event
+    if isinstance(event, PurchaseMade):
+        return "purchase", event.order_id
+    return "visit", event_key(event.source, event.event_id)
+
+
+def _expected(found: Converted) -> tuple[Any, ...]:
+    touch, order = found.touch, found.order
+    assert touch is not None
+    return (
+        event_key(touch.source, touch.event_id),
+        found.match,
+        found.event.occurred_at,
+        found.event.store_id,
+        0 if order is None else order.net,
+    )
 
 
 def _said(body: AttributionEvent) -> tuple[Any, ...]:
