@@ -22,6 +22,7 @@ from schemas.bond_records import (
     SegmentEvent,
     SegmentReason,
     TriggerEvent,
+    encode,
     reservation_id,
     segment_event_id,
     trigger_id,
@@ -434,7 +435,8 @@ def _is_newest(customer: Customer, order: Order) -> bool:
 
 
 def _digest(body: BondEvent) -> int:
-    return event_key(body.effective_at, body.event_id)
+    # Whole: after a lost take-over another owner may have sent what this one suppressed, at the same instant.
+    return event_key(body.event_id, encode(body).decode())
 
 
 def _index(names: list[str], name: str) -> int:

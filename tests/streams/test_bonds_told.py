@@ -132,6 +132,20 @@ async def test_every_trim_tells_all_positions_also_those_of_topics_in_which_noth
     ]
 
 
+async def test_a_record_with_another_body_is_not_what_the_state_decided(rules: Program) -> None:
+    writer = MemoryWriter()
+    shard = make_shard(rules, MemoryStore(), writer)
+    await shard.process(purchases(0, 1, customer=ONE))
+    await publish(shard)
+    mark, body = read_all_bonds(PARTITION, told_of(writer, BOND_TOPICS))[ONE].records[-1]
+    [customer] = (await shard._customers([ONE])).values()
+    assert shard._rules.bond_agrees(customer, mark, body)
+    assert isinstance(body, TriggerEvent)
+    assert not shard._rules.bond_agrees(
+        customer, mark, msgspec.structs.replace(body, status="suppressed", expires_at=None)
+    )
+
+
 # -- healing -------------------------------------------------------------------------------------------------------
 
 
