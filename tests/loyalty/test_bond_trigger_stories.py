@@ -143,6 +143,17 @@ def test_a_step_waits_for_a_cap_as_long_as_its_patience(patience: int, outcome: 
     assert reason == (None if outcome[0] == "sent" else "cap: all channels, 1 within 7d")
 
 
+def test_patience_counts_from_a_step_s_own_time_however_often_it_was_put_off() -> None:
+    scenario = Scenario("hello", "first_order", (Step("email", "c", DAY),), patience=8 * DAY, goal="none")
+    both = pair(
+        purchase(T0), sent(T0), sweep(2),  # due on day 1, put off until day 7
+        sent(T0 + 5 * DAY), sweep(30),  # which puts it off until day 12
+        scenarios=(scenario,),
+        contact_policy=ContactPolicy(caps=(Cap(1, within=7 * DAY),)),
+    )  # fmt: skip
+    assert triggers(both) == [("hello", 1, 1, "suppressed", 7 * DAY)]
+
+
 def test_a_benefit_that_is_not_used_is_told_and_one_that_is_used_is_not() -> None:
     scenario = Scenario(
         "use", "benefit_unused", (Step("email", "c"),), benefit="card", after=5 * DAY, goal="condition"
