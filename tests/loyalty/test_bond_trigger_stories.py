@@ -11,6 +11,7 @@ from schemas.program_bonds import (
     Cap,
     ContactPolicy,
     Holdout,
+    Points,
     Scenario,
     Segment,
     Step,
@@ -286,3 +287,31 @@ def test_ids_and_sequences_are_those_of_the_customer() -> None:
         WELCOME_ID,
     ]
     assert {record.effective_at for record in both.shard.records("900")} == {format_ms(T0 - 1), format_ms(T0)}
+
+
+def test_a_late_touch_tells_of_all_that_it_brought_in_the_order_of_time() -> None:
+    both = pair(
+        purchase(T0 + 3 * HOUR, "c", channel="store"),
+        touch(T0 + 2 * HOUR, "store", action="visit", event_id="visit"),
+        purchase(T0 + HOUR, "a", channel="store"),
+        touch(T0, "email", event_id="late"),
+        attribution=O2O,
+    )
+    told = [record.conversion.order_id or record.conversion.event_id for record in attributions(both)]
+    assert told == ["a", "visit", "c"]
+
+
+def test_an_instant_at_which_time_changes_nothing_leaves_bond_time_alone() -> None:
+    both = pair(
+        touch(T0, "web"),
+        purchase(T0),
+        sweep(20),  # the attachment is gone on day 10, but the segment is that of the orders
+        refund(T0 + DAY),
+        segments=(Segment("buyer", min_orders=1), Segment("fan", min_attachment=1), REST),
+        attachment=Attachment(window=10 * DAY, points=(Points(1),)),
+    )
+    assert segments(both) == [
+        (None, "fan", "touchpoint", 0),
+        ("fan", "buyer", "purchase", 0),
+        ("buyer", "fan", "refund", DAY),
+    ]
