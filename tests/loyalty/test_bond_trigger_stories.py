@@ -11,6 +11,7 @@ from schemas.program_bonds import (
     Cap,
     ContactPolicy,
     Holdout,
+    Points,
     Scenario,
     Segment,
     Step,
@@ -141,6 +142,17 @@ def test_a_step_waits_for_a_cap_as_long_as_its_patience(patience: int, outcome: 
     assert [(status, at) for *_, status, at in triggers(both)] == [outcome]
     reason = next(r.reason for r in both.shard.records("900") if isinstance(r, TriggerEvent))
     assert reason == (None if outcome[0] == "sent" else "cap: all channels, 1 within 7d")
+
+
+def test_patience_counts_from_a_step_s_own_time_however_often_it_was_put_off() -> None:
+    scenario = Scenario("hello", "first_order", (Step("email", "c", DAY),), patience=8 * DAY, goal="none")
+    both = pair(
+        purchase(T0), sent(T0), sweep(2),  # due on day 1, put off until day 7
+        sent(T0 + 5 * DAY), sweep(30),  # which puts it off until day 12
+        scenarios=(scenario,),
+        contact_policy=ContactPolicy(caps=(Cap(1, within=7 * DAY),)),
+    )  # fmt: skip
+    assert triggers(both) == [("hello", 1, 1, "suppressed", 7 * DAY)]
 
 
 def test_a_benefit_that_is_not_used_is_told_and_one_that_is_used_is_not() -> None:
@@ -275,3 +287,31 @@ def test_ids_and_sequences_are_those_of_the_customer() -> None:
         WELCOME_ID,
     ]
     assert {record.effective_at for record in both.shard.records("900")} == {format_ms(T0 - 1), format_ms(T0)}
+
+
+def test_a_late_touch_tells_of_all_that_it_brought_in_the_order_of_time() -> None:
+    both = pair(
+        purchase(T0 + 3 * HOUR, "c", channel="store"),
+        touch(T0 + 2 * HOUR, "store", action="visit", event_id="visit"),
+        purchase(T0 + HOUR, "a", channel="store"),
+        touch(T0, "email", event_id="late"),
+        attribution=O2O,
+    )
+    told = [record.conversion.order_id or record.conversion.event_id for record in attributions(both)]
+    assert told == ["a", "visit", "c"]
+
+
+def test_an_instant_at_which_time_changes_nothing_leaves_bond_time_alone() -> None:
+    both = pair(
+        touch(T0, "web"),
+        purchase(T0),
+        sweep(20),  # the attachment is gone on day 10, but the segment is that of the orders
+        refund(T0 + DAY),
+        segments=(Segment("buyer", min_orders=1), Segment("fan", min_attachment=1), REST),
+        attachment=Attachment(window=10 * DAY, points=(Points(1),)),
+    )
+    assert segments(both) == [
+        (None, "fan", "touchpoint", 0),
+        ("fan", "buyer", "purchase", 0),
+        ("buyer", "fan", "refund", DAY),
+    ]
