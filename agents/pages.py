@@ -1,4 +1,5 @@
-"""What the worker tells over HTTP: its metrics, whether it lives, whether it works, one customer, and why."""
+"""What the worker tells over HTTP: its metrics, whether it lives, whether it works, one customer, why, and whether
+it may be contacted."""
 
 import asyncio
 from typing import Any
@@ -6,6 +7,7 @@ from typing import Any
 from faust.web import Request, Response, View
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from agents.contact import CONTACT, contact
 from loyalty.why import why_line
 from schemas.times import parse_rfc3339
 from streams.app import Pipeline
@@ -21,7 +23,7 @@ _PATIENCE = 3
 
 
 def join(pipeline: Pipeline) -> None:
-    """Serve /metrics, /healthz, /readyz, /customers/<id> and /customers/<id>/why."""
+    """Serve /metrics, /healthz, /readyz, /customers/<id>, /customers/<id>/why and /customers/<id>/contact."""
     page = pipeline.app.page
     inspection = Inspection(pipeline.settings, pipeline.domain.program, pipeline.store, pipeline.partitions)
 
@@ -43,10 +45,14 @@ def join(pipeline: Pipeline) -> None:
     @page("/customers/{customer_id:.+}", name="customer")
     async def customer(view: View, request: Request, **_: Any) -> Response:
         try:
+            customer_id = request.match_info["customer_id"]
+            # An id may hold slashes: a customer who is called so comes before the question why. Who names a channel
+            # means to contact somebody, and is not kept waiting by a look whether there is such a customer.
+            if customer_id.endswith(CONTACT) and ("channel" in request.query or not await known(customer_id)):
+                asked = customer_id.removesuffix(CONTACT)
+                return await contact(pipeline.permissions, asked, view, request)
             as_of = request.query.get("as_of")
             at = None if as_of is None else parse_rfc3339(as_of)
-            customer_id = request.match_info["customer_id"]
-            # An id may hold slashes: a customer who is called so comes before the question why.
             if customer_id.endswith(WHY) and not await known(customer_id):
                 return view.json(why_line(await inspection.why(customer_id.removesuffix(WHY), at)))
             return view.json(inspection.line(await inspection.customer(customer_id, at)))
