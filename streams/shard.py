@@ -54,7 +54,7 @@ _PUBLISH_ENTRIES = 5_000
 _PUBLISH_BYTES = 4 * 1024 * 1024
 
 #: Records that are decoded before another task has a turn: some tenths of a millisecond.
-_DECODE_RECORDS = 64
+_DECODE_RECORDS = 32
 
 #: Instant that no customer has in the store: whatever is next due must be written.
 _UNKNOWN = -1
@@ -171,7 +171,7 @@ class Shard:
             async with self._domain.pace as pace:
                 for record, event in events:
                     if pace.is_over():
-                        await asyncio.sleep(0)
+                        await pace.rest()
                     occurred_at = event.occurred_at
                     if newest is not None and occurred_at < newest - ledger:
                         entries.append(self._too_late(topic, record, event))
@@ -204,13 +204,13 @@ class Shard:
         """What `Intake.read` makes of the batch."""
         events: Events = []
         entries: list[Entry] = []
-        async with self._domain.pace:
+        async with self._domain.pace as pace:
             for start in range(0, len(batch.records), _DECODE_RECORDS):
                 part = replace(batch, records=batch.records[start : start + _DECODE_RECORDS])
                 read, out = self._domain.intake.read(part)
                 events += read
                 entries += out
-                await asyncio.sleep(0)
+                await pace.rest()
         return events, entries
 
     async def heal(self) -> None:
@@ -261,7 +261,7 @@ class Shard:
                     async with self._domain.pace as pace:
                         for customer in customers.values():
                             if pace.is_over():
-                                await asyncio.sleep(0)
+                                await pace.rest()
                             decided += self.rules.advance(customer, until)
                     await self._commit(Commit(), customers, decided, [])
 
@@ -377,14 +377,8 @@ class Shard:
     ) -> None:
         """`shown`: of those who are touched, of whom the readable hash may say something else now; None: of all."""
         state, rules, pack = self.state, self.rules, self._packing.pack
-        started = time.perf_counter()
         offsets = state.offsets if commit.topic is None else state.offsets | {commit.topic: commit.end}
-        if decided:
-            read_up_to = watermarks(offsets, state.rebuilt)
-            entries += (
-                decision_entry(decision, rules.change_body, self.partition, read_up_to)
-                for decision in decided
-            )
+        read_up_to = watermarks(offsets, state.rebuilt) if decided else b""
         changes = [decision for decision in decided if not isinstance(decision, BondChange)]
         newest = dict(state.newest)
         if commit.topic is not None and commit.newest is not None:
@@ -392,9 +386,14 @@ class Shard:
         horizons = newest.get(PURCHASES), newest.get(TOUCHPOINTS), newest.get(COMMANDS)
         due: dict[str, int | None] = {}
         async with self._domain.pace as pace:
+            started = time.perf_counter()
+            for decision in decided:
+                if pace.is_over():
+                    await pace.rest()
+                entries.append(decision_entry(decision, rules.change_body, self.partition, read_up_to))
             for customer_id, customer in touched.items():
                 if pace.is_over():
-                    await asyncio.sleep(0)
+                    await pace.rest()
                 before = self._due[customer_id]
                 due[customer_id] = instant = rules.next_due(customer)
                 commit.customers.append(
@@ -408,7 +407,10 @@ class Shard:
                         instant != before,
                     )
                 )
-        commit.outbox = [encode(entry) for entry in whole(entries)]
+            for made in whole(entries):
+                if pace.is_over():
+                    await pace.rest()
+                commit.outbox.append(encode(made))
         born = self._unknown & touched.keys() if self._unknown else ()
         self._add_up(commit, len(born))
         self._count_falls(commit, changes, len(born))
