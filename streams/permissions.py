@@ -10,9 +10,10 @@ from loyalty.packing import Packing
 from loyalty.rules import Rules
 from loyalty.views import Decision
 from streams.placement import home
+from streams.program_rules import rules_of
 from streams.protocols import ShardState, Store
 from streams.settings import ClockKind, Settings
-from streams.shard import Domain, Shard, rules_of
+from streams.shard import Domain, Shard
 from streams.shards import Shards
 from streams.store_clock import StoreClock
 

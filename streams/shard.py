@@ -14,9 +14,8 @@ from typing import Any
 from loyalty.bond import BondChange
 from loyalty.customer import Customer
 from loyalty.packing import Packing
-from loyalty.rules import Moved, Previous, Rules
 from loyalty.views import Change, Decision
-from schemas.program import Program, ProgramError, parse_program
+from schemas.program import Program
 from schemas.rejection import Reason
 from streams.adoption import adopt_bonds, adopt_tiers
 from streams.breaker import Breaker, fallen
@@ -26,6 +25,7 @@ from streams.intake import Event, Events, Intake
 from streams.metrics import Metrics
 from streams.outbox import Entry, Outbox, decision_entry, decode, encode, watermarks, whole
 from streams.pacing import Pace
+from streams.program_rules import rules_of
 from streams.protocols import (
     COMMANDS,
     INPUTS,
@@ -34,11 +34,9 @@ from streams.protocols import (
     Batch,
     Commit,
     CustomerWrite,
-    FatalError,
     Mark,
     RefusedError,
     ShardState,
-    Stop,
     Store,
     Writer,
 )
@@ -72,22 +70,6 @@ class Domain:
         self.falls_limit = falls_limit
         self.dead_letters_limit = dead_letters_limit
         self.pace = Pace()
-
-
-def rules_of(program: Program, state: ShardState, moved: Moved | None = None) -> Rules:
-    """The rules that hold for a shard: with those before, while its customers are moved.
-
-    Raises FatalError where the file of the program before cannot be read.
-    """
-    if not state.is_moving:
-        return Rules(program, state.generation)
-    try:
-        before = parse_program(state.program_before)
-    except ProgramError as error:
-        raise FatalError(
-            f"the program before, as the store holds it, cannot be read: {error}", Stop.PROGRAM
-        ) from error
-    return Rules(program, state.generation, Previous(before, state.program_at, state.protect_until), moved)
 
 
 class Shard:
