@@ -1,6 +1,6 @@
 """`make bench`: rounds of a bare reader and of one worker, in turn, on one broker. See docs/performance.md.
 
-`make bench ARGS=apply` and `ARGS=bonds` are other benchmarks: benchmarks/apply.py, benchmarks/bonds.py.
+`make bench ARGS=apply`, `ARGS=bonds` and `ARGS=contact` are other benchmarks, in modules of these names.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from rich.table import Table
 
 from benchmarks.apply import apply
 from benchmarks.bonds import bonds
+from benchmarks.contact import contact
 from benchmarks.load import purchases
 from benchmarks.results import RESULTS, Numbers, machine, machine_line, write
 from benchmarks.worker import BenchmarkError, measure
@@ -77,6 +78,7 @@ def main(context: click.Context, rounds: int, events: int, as_json: bool) -> Non
 
 main.add_command(apply)
 main.add_command(bonds)
+main.add_command(contact)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> Never:

@@ -274,7 +274,7 @@ class Customer:
     @property
     def is_blank(self) -> bool:
         """Whether nothing was ever counted of this customer. Touches may be over, their channels stay."""
-        return self.time is None and not self.channels
+        return self.time is None and not self.channels and not self.bond.seq
 
     def record(self, entry: Entry) -> int:
         """Write a new entry into the open page, or into the next where that is full; the page's number."""

@@ -158,7 +158,9 @@ class Rules:
         return made
 
     def permission(self, customer: Customer, channel: str, action: str | None, at: int) -> Permission:
-        """See ``Bonds.permission``."""
+        """See ``Bonds.permission``; by the program that holds at ``at``."""
+        if customer.generation != self.generation and at >= self._before()[0].at:
+            customer = self._moved_copy(customer)
         return self._bonds(customer).permission(customer, channel, action, at)
 
     def reserve(

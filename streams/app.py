@@ -14,6 +14,7 @@ from streams.foreign_records import accept_foreign_records
 from streams.intake import Intake
 from streams.kafka_log import KafkaLog
 from streams.metrics import Metrics
+from streams.permissions import Permissions
 from streams.placement import Placement
 from streams.preflight import binding
 from streams.protocols import FatalError, MovedOnError, Stop
@@ -21,6 +22,7 @@ from streams.redis_store import RedisStore, connect
 from streams.settings import Settings
 from streams.shard import Domain
 from streams.shards import Shards
+from streams.store_clock import StoreClock
 from streams.sweeper import Sweeper
 from streams.topics import Cluster
 from streams.transport import Consumer
@@ -36,6 +38,7 @@ class Pipeline:
     settings: Settings
     shards: Shards
     sweeper: Sweeper
+    permissions: Permissions
     store: RedisStore
     log: KafkaLog
     metrics: Metrics
@@ -65,7 +68,9 @@ def build(settings: Settings, program: Program, cluster: Cluster, partitions: in
     intake = Intake(settings, program, Placement(partitions))
     domain = Domain(program, intake, settings.falls_limit, settings.dead_letters_limit)
     bound = binding(settings, program, cluster, partitions)
-    store = RedisStore(connect(settings.redis_url), settings.redis_prefix, bound, program.text)
+    store = RedisStore(
+        connect(settings.redis_url), settings.redis_prefix, bound, program.text, settings.address()
+    )
     log = KafkaLog(settings, partitions)
     app = _app(settings)
 
@@ -82,9 +87,11 @@ def build(settings: Settings, program: Program, cluster: Cluster, partitions: in
 
     shards = Shards(settings, domain, store, log, metrics, fail, bound)
     Consumer.shards, Consumer.settings = shards, settings
-    sweeper = Sweeper(settings, domain.program, shards, log, store, metrics)
+    clock = StoreClock(store)
+    sweeper = Sweeper(settings, domain.program, shards, log, clock, metrics)
+    permissions = Permissions(settings, domain, shards, store, clock, partitions)
     pipeline = app.pipeline = Pipeline(
-        app, settings, shards, sweeper, store, log, metrics, domain, partitions
+        app, settings, shards, sweeper, permissions, store, log, metrics, domain, partitions
     )
 
     @app.on_partitions_revoked.connect

@@ -15,10 +15,10 @@ from schemas.program import Program
 from schemas.times import format_ms
 from streams.keys import ShardKeys
 from streams.placement import home
+from streams.program_rules import rules_of
 from streams.protocols import COMMANDS, PURCHASES, Binding, FatalError, ShardState
 from streams.redis_store import RedisStore, bound_elsewhere, connect, read_binding
 from streams.settings import ClockKind, Settings
-from streams.shard import rules_of
 
 #: Customers that are read at a time.
 _PART = 500

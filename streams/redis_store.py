@@ -66,11 +66,15 @@ class RedisStore:
     UnavailableError where Redis did not answer with a result.
     """
 
-    def __init__(self, redis: "Redis", prefix: str, binding: Binding, program_text: str = "") -> None:
+    def __init__(
+        self, redis: "Redis", prefix: str, binding: Binding, program_text: str = "", url: str = ""
+    ) -> None:
+        """`url`: where the pages are of who takes shards over here; empty where there are none."""
         self._redis = redis
         self._prefix = prefix
         self._binding = binding_fields(binding)
         self._program_text = program_text
+        self._url = url
         self._keys: dict[int, ShardKeys] = {}
         self._commit = self._script("commit")
         self._take_over = self._script("take_over")
@@ -115,7 +119,7 @@ class RedisStore:
         keys = self.keys(partition)
         binding = [part for pair in self._binding for part in pair]
         start = [part for topic in INPUTS for part in (f"offset:{topic}", begin.get(topic, 0))]
-        args = [token, published.number, published.reign, self._program_text]
+        args = [token, published.number, published.reign, self._program_text, self._url]
         args += [len(binding), *binding, len(start), *start]
         with answers():
             shard, outbox = await self._take_over(keys=[keys.shard, keys.outbox, keys.switching], args=args)
@@ -217,6 +221,12 @@ class RedisStore:
         """Whether anything of this customer was ever counted."""
         with answers():
             return bool(await self._redis.exists(self.keys(partition).state(customer_id)))
+
+    async def owner_url(self, partition: int) -> str:
+        """Where the pages of the shard's newest owner are; empty where it did not say."""
+        with answers():
+            url = await cast(Any, self._redis.hget(self.keys(partition).shard, "url"))
+        return (url or b"").decode()
 
     async def customers(self) -> AsyncIterator[tuple[int, str]]:
         """Every customer of every shard, with its partition, in no order, now and then one twice; for dumps, not for

@@ -45,6 +45,8 @@ class Settings:
     group: str = "kizuna"
     web_host: str = "127.0.0.1"
     web_port: int = 6066
+    #: Where other workers, and those they send here, find this one's pages; empty: at web_host and web_port.
+    web_url: str = ""
     #: How many decoded customers one worker keeps in memory, over all its shards.
     cache_customers: int = 200_000
     #: Changes, dead letters and records to send on that a shard may hold unpublished before it stops reading.
@@ -98,10 +100,19 @@ class Settings:
             raise SettingsError(f"KIZUNA_FALLS_LIMIT: expected a share from 0 to 1, not {self.falls_limit}")
         if not 0 <= self.web_port <= 65535:
             raise SettingsError(f"KIZUNA_WEB_PORT: expected 0 to 65535, not {self.web_port}")
+        if self.web_url and not _is_address(self.web_url):
+            raise SettingsError(
+                f"KIZUNA_WEB_URL: expected an address such as http://worker-1:6066, not {self.web_url!r}"
+            )
 
     def topic(self, name: str) -> str:
         """The name in Kafka of one of the topics of the contract, such as `purchases`."""
         return self.topic_prefix + name
+
+    def address(self) -> str:
+        """Where this worker's pages are found, without a slash at the end."""
+        host = f"[{self.web_host}]" if ":" in self.web_host else self.web_host
+        return (self.web_url or f"http://{host}:{self.web_port}").rstrip("/")
 
     def broker_list(self) -> list[str]:
         """The bootstrap servers, one `host:port` each."""
@@ -124,6 +135,13 @@ def without_password(url: str) -> str:
         host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
         parts = parts._replace(netloc=f"{parts.username or ''}:***@{host}")
     return urlunsplit(parts)
+
+
+def _is_address(url: str) -> bool:
+    parts = urlsplit(url)
+    if any(ord(c) <= ord(" ") for c in url) or parts.query or parts.fragment:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _convert(source: str, value: Any, kind: type) -> Any:

@@ -8,22 +8,24 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from loyalty.bond import BondChange
 from loyalty.customer import Customer
 from loyalty.packing import Packing
-from loyalty.rules import Moved, Previous, Rules
 from loyalty.views import Change, Decision
-from schemas.program import Program, ProgramError, parse_program
+from schemas.program import Program
 from schemas.rejection import Reason
 from streams.adoption import adopt_bonds, adopt_tiers
 from streams.breaker import Breaker, fallen
 from streams.flood import Flood
 from streams.healing import Healing
-from streams.intake import Event, Intake
+from streams.intake import Event, Events, Intake
 from streams.metrics import Metrics
 from streams.outbox import Entry, Outbox, decision_entry, decode, encode, watermarks, whole
+from streams.pacing import Pace
+from streams.program_rules import rules_of
 from streams.protocols import (
     COMMANDS,
     INPUTS,
@@ -32,11 +34,9 @@ from streams.protocols import (
     Batch,
     Commit,
     CustomerWrite,
-    FatalError,
     Mark,
     RefusedError,
     ShardState,
-    Stop,
     Store,
     Writer,
 )
@@ -51,13 +51,16 @@ _ADOPT_CUSTOMERS = 500
 _PUBLISH_ENTRIES = 5_000
 _PUBLISH_BYTES = 4 * 1024 * 1024
 
+#: Records that are decoded before another task has a turn: some tenths of a millisecond.
+_DECODE_RECORDS = 32
+
 #: Instant that no customer has in the store: whatever is next due must be written.
 _UNKNOWN = -1
 
 
 class Domain:
     """What all shards share: the program, how its records are read, which share of a shard's customers may fall
-    within an hour, and how many dead letters an input may bring within a minute (0: any)."""
+    within an hour, and how many dead letters an input may bring within a minute (0: any); and the thread."""
 
     def __init__(
         self, program: Program, intake: Intake, falls_limit: float = 0.0, dead_letters_limit: int = 0
@@ -66,22 +69,7 @@ class Domain:
         self.intake = intake
         self.falls_limit = falls_limit
         self.dead_letters_limit = dead_letters_limit
-
-
-def rules_of(program: Program, state: ShardState, moved: Moved | None = None) -> Rules:
-    """The rules that hold for a shard: with those before, while its customers are moved.
-
-    Raises FatalError where the file of the program before cannot be read.
-    """
-    if not state.is_moving:
-        return Rules(program, state.generation)
-    try:
-        before = parse_program(state.program_before)
-    except ProgramError as error:
-        raise FatalError(
-            f"the program before, as the store holds it, cannot be read: {error}", Stop.PROGRAM
-        ) from error
-    return Rules(program, state.generation, Previous(before, state.program_at, state.protect_until), moved)
+        self.pace = Pace()
 
 
 class Shard:
@@ -116,8 +104,9 @@ class Shard:
         self._store = store
         self._domain = domain
         self._metrics = metrics
-        self._rules = rules_of(domain.program, state, self._was_moved)
-        self._packing = Packing(self._rules)
+        #: The rules that hold for this shard's customers.
+        self.rules = rules_of(domain.program, state, self._was_moved)
+        self._packing = Packing(self.rules)
         self._breaker = Breaker(domain.falls_limit, state.falls)
         #: Who was moved to the program since the last commit: from which tier to which.
         self._moves: dict[str, tuple[str, str]] = {}
@@ -136,7 +125,7 @@ class Shard:
         self._cache_limit = cache_customers
         # The instant that stands in the store's `due`, for the customers of the cache.
         self._due: dict[str, int | None] = {}
-        rules = self._rules
+        rules = self.rules
         self._apply: dict[str, Callable[[Customer, Any, int | None], Sequence[Decision] | None]] = {
             PURCHASES: rules.apply,
             TOUCHPOINTS: rules.touch,
@@ -152,7 +141,7 @@ class Shard:
                 raise RefusedError(
                     f"{topic}: a batch starts at {batch.start}, not at {self.state.offsets[topic]}"
                 )
-            events, entries = self._domain.intake.read(batch)
+            events, entries = await self._read(batch)
             customers = await self._customers(dict.fromkeys(event.customer_id for _, event in events))
             counts = self._metrics.batch(batch)
             touched: dict[str, Customer] = {}
@@ -161,26 +150,29 @@ class Shard:
             shown: set[str] | None = set() if topic == TOUCHPOINTS else None
             apply, ledger = self._apply[topic], self._domain.program.ledger
             newest = self.state.newest.get(topic)
-            for record, event in events:
-                occurred_at = event.occurred_at
-                if newest is not None and occurred_at < newest - ledger:
-                    entries.append(self._too_late(topic, record, event))
-                    continue
-                customer = customers[event.customer_id]
-                segment = customer.bond.segment
-                made = apply(customer, event, newest)
-                if made is None:
-                    counts.duplicates += 1
-                    continue
-                touched[event.customer_id] = customer
-                if shown is not None and (made or customer.bond.segment != segment):
-                    shown.add(event.customer_id)
-                if customer.bond_held:
-                    self.healing.stirred.add(event.customer_id)
-                if newest is None or occurred_at > newest:
-                    newest = occurred_at
-                if made and not self.healing.holds(event.customer_id):
-                    decided += made
+            async with self._domain.pace as pace:
+                for record, event in events:
+                    if pace.is_over():
+                        await pace.rest()
+                    occurred_at = event.occurred_at
+                    if newest is not None and occurred_at < newest - ledger:
+                        entries.append(self._too_late(topic, record, event))
+                        continue
+                    customer = customers[event.customer_id]
+                    segment = customer.bond.segment
+                    made = apply(customer, event, newest)
+                    if made is None:
+                        counts.duplicates += 1
+                        continue
+                    touched[event.customer_id] = customer
+                    if shown is not None and (made or customer.bond.segment != segment):
+                        shown.add(event.customer_id)
+                    if customer.bond_held:
+                        self.healing.stirred.add(event.customer_id)
+                    if newest is None or occurred_at > newest:
+                        newest = occurred_at
+                    if made and not self.healing.holds(event.customer_id):
+                        decided += made
             self._flood[topic].check(batch, entries)
             commit = Commit(topic, batch.start, batch.end, newest)
             if batch.records:
@@ -189,6 +181,19 @@ class Shard:
             counts.done(entries)
             if self.healing:
                 await self._adopt()
+
+    async def _read(self, batch: Batch) -> tuple[Events, list[Entry]]:
+        """What `Intake.read` makes of the batch."""
+        events: Events = []
+        entries: list[Entry] = []
+        async with self._domain.pace as pace:
+            for start in range(0, len(batch.records), _DECODE_RECORDS):
+                part = replace(batch, records=batch.records[start : start + _DECODE_RECORDS])
+                read, out = self._domain.intake.read(part)
+                events += read
+                entries += out
+                await pace.rest()
+        return events, entries
 
     async def heal(self) -> None:
         """Take over from the output what the store has lost, as far as its inputs have been read again."""
@@ -200,12 +205,12 @@ class Shard:
         pending = len(healing)
         while reached := healing.tiers.reached(offsets, _ADOPT_CUSTOMERS):
             customers = await self._customers(reached)
-            await self._commit_adopted(adopt_tiers(healing, reached, customers, self._rules), [])
+            await self._commit_adopted(adopt_tiers(healing, reached, customers, self.rules), [])
             healing.tiers.settle(reached)
         # No bond before its customer's tier.
         while unheld := healing.bonds.reached(offsets, _ADOPT_CUSTOMERS):
             customers = await self._customers(unheld)
-            await self._commit_adopted(*adopt_bonds(healing, unheld, customers, self._rules))
+            await self._commit_adopted(*adopt_bonds(healing, unheld, customers, self.rules))
             healing.bonds.settle(unheld)
         if pending and not healing:
             log.info("shard %d knows again all that was published", self.partition)
@@ -235,8 +240,11 @@ class Shard:
                 if overdue:
                     customers = await self._customers(due.customers)
                     decided: list[Decision] = []
-                    for customer in customers.values():
-                        decided += self._rules.advance(customer, until)
+                    async with self._domain.pace as pace:
+                        for customer in customers.values():
+                            if pace.is_over():
+                                await pace.rest()
+                            decided += self.rules.advance(customer, until)
                     await self._commit(Commit(), customers, decided, [])
 
     async def move(self, clock: int, limit: int) -> int:
@@ -252,12 +260,39 @@ class Shard:
             ids, self.state.moved = await self._store.unmoved(self.partition, self._token, limit)
             if ids:
                 customers = await self._customers(ids)
-                unmoved = {i: c for i, c in customers.items() if not self._rules.is_moved(c)}
+                unmoved = {i: c for i, c in customers.items() if not self.rules.is_moved(c)}
                 decided: list[Decision] = []
                 for customer in unmoved.values():
-                    decided += self._rules.move(customer)
+                    decided += self.rules.move(customer)
                 await self._commit(Commit(moved=ids), unmoved, decided, [])
         return len(ids)
+
+    async def decide(self, customer_id: str, decide: Callable[[Customer], list[Decision]]) -> None:
+        """Let somebody decide of one customer, and commit that; `decide` may raise nothing."""
+        async with self._in_lane():
+            customers = await self._customers([customer_id])
+            made = decide(customers[customer_id])
+            if made:
+                await self._commit(Commit(), customers, made, [])
+
+    async def newest(self, customer_id: str) -> Customer:
+        """A customer to look at, as it was between the last two events, be they committed or not; a new one where
+        nobody knows it. To be used without a pause."""
+        while (customer := self._cache.get(customer_id)) is None:
+            version = self.state.version
+            (customer,) = await self._store.load(self.partition, [customer_id], self._packing)
+            # Meanwhile it may have come into the cache, and even have been committed and left it again.
+            if customer_id not in self._cache and self.state.version == version:
+                break
+        return customer
+
+    def cannot_tell(self, customer_id: str) -> str:
+        """Why what is known of a customer may not be all that it was told; empty where it is."""
+        if self._broken or self._closed or self.is_lost:
+            return "the shard is being taken over"
+        if self.healing.holds(customer_id) or customer_id in self.healing.bonds:
+            return "the store has lost what the customer was told, and it is read again"
+        return ""
 
     async def publish(self) -> None:
         """Publish what is in the outbox, for as long as the shard is held."""
@@ -323,36 +358,41 @@ class Shard:
         shown: Container[str] | None = None,
     ) -> None:
         """`shown`: of those who are touched, of whom the readable hash may say something else now; None: of all."""
-        state, rules, pack = self.state, self._rules, self._packing.pack
-        started = time.perf_counter()
+        state, rules, pack = self.state, self.rules, self._packing.pack
         offsets = state.offsets if commit.topic is None else state.offsets | {commit.topic: commit.end}
-        if decided:
-            read_up_to = watermarks(offsets, state.rebuilt)
-            entries += (
-                decision_entry(decision, rules.change_body, self.partition, read_up_to)
-                for decision in decided
-            )
+        read_up_to = watermarks(offsets, state.rebuilt) if decided else b""
         changes = [decision for decision in decided if not isinstance(decision, BondChange)]
         newest = dict(state.newest)
         if commit.topic is not None and commit.newest is not None:
             newest[commit.topic] = commit.newest
         horizons = newest.get(PURCHASES), newest.get(TOUCHPOINTS), newest.get(COMMANDS)
         due: dict[str, int | None] = {}
-        for customer_id, customer in touched.items():
-            before = self._due[customer_id]
-            due[customer_id] = instant = rules.next_due(customer)
-            commit.customers.append(
-                CustomerWrite(
-                    customer_id,
-                    pack(customer, *horizons),
-                    rules.readable(customer)
-                    if shown is None or customer_id in shown or before == _UNKNOWN
-                    else None,
-                    instant,
-                    instant != before,
+        async with self._domain.pace as pace:
+            started = time.perf_counter()
+            for decision in decided:
+                if pace.is_over():
+                    await pace.rest()
+                entries.append(decision_entry(decision, rules.change_body, self.partition, read_up_to))
+            for customer_id, customer in touched.items():
+                if pace.is_over():
+                    await pace.rest()
+                before = self._due[customer_id]
+                due[customer_id] = instant = rules.next_due(customer)
+                commit.customers.append(
+                    CustomerWrite(
+                        customer_id,
+                        pack(customer, *horizons),
+                        rules.readable(customer)
+                        if shown is None or customer_id in shown or before == _UNKNOWN
+                        else None,
+                        instant,
+                        instant != before,
+                    )
                 )
-            )
-        commit.outbox = [encode(entry) for entry in whole(entries)]
+            for made in whole(entries):
+                if pace.is_over():
+                    await pace.rest()
+                commit.outbox.append(encode(made))
         born = self._unknown & touched.keys() if self._unknown else ()
         self._add_up(commit, len(born))
         self._count_falls(commit, changes, len(born))
@@ -420,7 +460,7 @@ class Shard:
             withdrawn = fallen(self.outbox.behind(self.state.held))
             customers = await self._customers(withdrawn)
             for customer_id, held in withdrawn.items():
-                told = self._rules.withdraw(customers[customer_id], held.tier, held.tier_seq, int(until))
+                told = self.rules.withdraw(customers[customer_id], held.tier, held.tier_seq, int(until))
                 if told:  # else the program does not have the tier any more: what was decided goes out
                     decided += told
                     commit.replaced |= {n: encode(self.outbox.withdrawn(n)) for n in held.numbers}

@@ -281,6 +281,27 @@ class Shards:
             await self._progressed(shard)
         return False
 
+    async def let(self, shard: Shard, work: Callable[[], Awaitable[None]]) -> None:
+        """Have something done in a shard's lane, to its end even where whoever asked for it leaves: what breaks off in
+        a lane costs the shard. Raises what `work` raises, and notes it."""
+
+        async def do() -> None:
+            try:
+                await work()
+            except ShardLostError as error:
+                self.lose(shard, error)
+                raise
+            except Exception as error:
+                self._failing = self._failing or asyncio.ensure_future(self.fail(error))
+                raise
+
+        doing = asyncio.ensure_future(do())
+        self._tasks.add(doing)
+        doing.add_done_callback(self._tasks.discard)
+        # Whoever has left does not ask what became of it.
+        doing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(doing)
+
     def watermark(self, topic: str, partition: int) -> int | None:
         """Up to where the input is committed, None where the shard is not here."""
         shard = self._held.get(partition)

@@ -2,9 +2,10 @@
 -- empty one under a group that has published before: all would be read and published again.
 -- KEYS: shard, outbox, switching (there while a rebuild puts another store in the place of this one)
 -- ARGV: token, number of the last published outbox entry, the reign in which it was, the program's file,
---       binding (count, then field and value), where a new shard begins (count, then field and value)
+--       where the owner's pages are (empty: nowhere), binding (count, then field and value), where a new shard begins
+--       (count, then field and value)
 local shard, outbox = KEYS[1], KEYS[2]
-local at = 5
+local at = 6
 local function pairs_of()
   local count = tonumber(ARGV[at])
   local first = at + 1
@@ -36,6 +37,11 @@ else
   redis.call('HSET', shard, unpack(ARGV, first, last))
 end
 redis.call('HSET', shard, 'owner', ARGV[1], 'program:text', ARGV[4])
+if ARGV[5] ~= '' then
+  redis.call('HSET', shard, 'url', ARGV[5])
+else
+  redis.call('HDEL', shard, 'url')
+end
 
 -- Where something was published in a reign of which the store knows nothing, it has lost a take-over, and whoever was
 -- the owner before may have written since: the same number may be of two entries. The new owner looks at them itself.

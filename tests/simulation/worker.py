@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 from streams.intake import Intake
 from streams.metrics import Metrics
+from streams.pacing import SLICE, Pace
 from streams.protocols import (
     INPUTS,
     Batch,
@@ -42,6 +44,9 @@ class Worker:
         settings, program = world.settings, world.program
         self.metrics = Metrics()
         domain = Domain(program, Intake(settings, program, world.placement), settings.falls_limit)
+        # No clock of this machine: a seed gives the same run each time, and others have a turn in every batch.
+        looks = count()
+        domain.pace = Pace(lambda: next(looks) * SLICE / 3)
         store = LinkedStore(self.link, world.store)
         log = LinkedLog(self.link)
         self.shards = Shards(settings, domain, store, log, self.metrics, self._fail, world.binding)

@@ -10,10 +10,11 @@ from loyalty import Customer, Packing
 from schemas.program import Program
 from streams.placement import home
 from streams.program_change import Move, ProgramChange
+from streams.program_rules import rules_of
 from streams.protocols import INPUTS, PURCHASES, Batch, Binding, Mark, UnavailableError
 from streams.redis_store import RedisStore
 from streams.settings import Settings
-from streams.shard import Shard, rules_of
+from streams.shard import Shard
 from tests.streams.conftest import PREFIX
 from tests.streams.shard_world import PARTITIONS, MemoryWriter, bought, make_shard
 

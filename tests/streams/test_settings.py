@@ -36,6 +36,7 @@ def test_every_field_has_a_variable() -> None:
         "KIZUNA_TOPIC_PREFIX": "t.",
         "KIZUNA_WEB_HOST": "0.0.0.0",
         "KIZUNA_WEB_PORT": "0",
+        "KIZUNA_WEB_URL": "https://worker-1:443/kizuna/",
         "KIZUNA_GROUP": "g",
         "KIZUNA_CLOCK": "wall",
     }
@@ -45,6 +46,14 @@ def test_every_field_has_a_variable() -> None:
     assert settings.topic("purchases") == "t.purchases"
     assert (settings.cache_customers, settings.sweep_interval, settings.session_timeout) == (7, 0.25, 6.0)
     assert (settings.move_rate, settings.falls_limit) == (9, 0.05)
+    assert settings.address() == "https://worker-1:443/kizuna"
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("127.0.0.1", "http://127.0.0.1:7000"), ("::1", "http://[::1]:7000")]
+)
+def test_without_an_address_the_pages_are_where_they_are_served(host: str, address: str) -> None:
+    assert Settings(web_host=host, web_port=7000).address() == address
 
 
 @pytest.mark.parametrize(
@@ -56,6 +65,9 @@ def test_every_field_has_a_variable() -> None:
         ({"KIZUNA_SWEEP_INTERVAL": "often"}, {}, "KIZUNA_SWEEP_INTERVAL: expected a number, not 'often'"),
         ({"KIZUNA_WEB_PORT": "65536"}, {}, "KIZUNA_WEB_PORT: expected 0 to 65535, not 65536"),
         ({"KIZUNA_WEB_PORT": "-1"}, {}, "KIZUNA_WEB_PORT: expected 0 to 65535, not -1"),
+        ({"KIZUNA_WEB_URL": "worker-1:6066"}, {}, "KIZUNA_WEB_URL: expected an address such as http://"),
+        ({"KIZUNA_WEB_URL": "ftp://worker-1"}, {}, "KIZUNA_WEB_URL: expected an address such as http://"),
+        ({"KIZUNA_WEB_URL": "http://worker-1/\r\nX: y"}, {}, "KIZUNA_WEB_URL: expected an address such as"),
         ({"KIZUNA_BROKERS": " , "}, {}, "KIZUNA_BROKERS: expected host:port"),
         ({"KIZUNA_SESSION_TIMEOUT": "5"}, {}, "KIZUNA_SESSION_TIMEOUT: expected 6 or more, not 5.0"),
         ({"KIZUNA_SWEEP_INTERVAL": "nan"}, {}, "KIZUNA_SWEEP_INTERVAL: expected 0.01 or more, not nan"),

@@ -8,8 +8,9 @@ import pytest
 from loyalty import Packing
 from schemas.program import Program
 from streams.metrics import Metrics
+from streams.program_rules import rules_of
 from streams.protocols import FatalError, ShardState, UnavailableError
-from streams.shard import Shard, move_field, rules_of
+from streams.shard import Shard, move_field
 from tests.loyalty.worlds import DAY
 from tests.streams.shard_world import (
     NOON,
