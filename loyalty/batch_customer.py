@@ -276,9 +276,9 @@ class BatchCustomer:
         """What time alone changes strictly before an instant, by the program that the customer is on: of tiers, if
         they are to move, and of the bond, instant by instant."""
         while True:
-            tier = self._next_fired() if tiers else None
+            tier = self._next_fired(before) if tiers else None
             bond = self.bond.next_due(self._stand(), before)
-            if tier is not None and tier < before and (bond is None or tier <= bond):
+            if tier is not None and (bond is None or tier <= bond):
                 reason = self._reason(tier)
                 self.time = tier
                 self._evaluate(tier)
@@ -292,8 +292,10 @@ class BatchCustomer:
     def _stand(self) -> Stand:
         return Stand(self.program, self.tier, self.at_risk)
 
-    def _next_fired(self) -> int | None:
-        return next((at for at in self._candidates() if self._is_due(at)), None)
+    def _next_fired(self, before: int | None = None) -> int | None:
+        """The first instant, before one where given, at which time alone changes the tier."""
+        asked = (at for at in self._candidates() if before is None or at < before)
+        return next((at for at in asked if self._is_due(at)), None)
 
     def _candidates(self) -> list[int]:
         """Every instant after the customer's time at which time alone could change something: where an order

@@ -15,7 +15,7 @@ import click
 from kafka.errors import KafkaError
 from redis.exceptions import RedisError
 
-from cli.demo import check, picture, story
+from cli.demo import bond_check, bond_report, check, picture, story
 from cli.demo.data import CACHE, DataMissingError, Event, events
 from cli.demo.replay import Replay, Replayed, ReplayError, WorkerProcess
 from cli.demo.screen import Screen
@@ -32,6 +32,9 @@ from streams.topics import DEFAULT_PARTITIONS, administration
 from streams.topics import create as create_topics
 
 T = TypeVar("T")
+
+#: What `--json` says of the comparison; the last three where the program keeps bonds.
+_VERDICTS = ("states_equal", "changes_equal", "segments_equal", "attributions_equal", "triggers_kept")
 
 #: Kafka waits this long for a worker that was killed before another gets its partitions: the least there is.
 _SHORT_SESSION = 6.0
@@ -54,6 +57,8 @@ class Ran:
 
     replayed: Replayed
     published: check.Published
+    #: What was told of bonds; None where the program keeps none.
+    bonds: bond_check.PublishedBonds | None
     states: dict[str, dict[str, Any]]
     #: Where the data of Kafka and Valkey are kept, if they are.
     kept: Path | None
@@ -69,19 +74,20 @@ class Ran:
 @click.option(
     "--program",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=ROOT / "examples" / "grocery.toml",
-    help="Another program file.  [default: examples/grocery.toml]",
+    default=ROOT / "examples" / "loyal-year.toml",
+    help="Another program file.  [default: examples/loyal-year.toml]",
 )
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=CACHE,
-    help="Where the picture and the worker's log are written.  [default: .local/demo]",
+    help="Where the pictures and the worker's log are written.  [default: .local/demo]",
 )
 def main(as_json: bool, **asked: Any) -> None:
     """Replay a year of a real grocery chain through the pipeline, on servers of its own, and check it.
 
-    Exits with 0 only where every customer's state and every tier change equals the batch computation.
+    Exits with 0 only where every customer's state, every tier change, and the last segments and attributions equal
+    the batch computation.
     """
     _on_signals(_interrupt)
     screen = Screen(quiet_stdout=as_json)
@@ -96,7 +102,7 @@ def main(as_json: bool, **asked: Any) -> None:
         raise SystemExit(130) from None
     if as_json:
         print_json(told)
-    if not (told["states_equal"] and told["changes_equal"]):
+    if not all(told[name] for name in _VERDICTS if name in told):
         raise SystemExit(1)
 
 
@@ -119,10 +125,11 @@ def demo(options: Options, screen: Screen) -> dict[str, Any]:
     screen.heading("Is it right? The stream against a batch computation of the same events")
     screen.verdict("states", states.equal, f"{states.compared:,} customers", states.differences)
     screen.verdict("tier changes", changes.equal, f"{changes.compared:,}", changes.differences)
+    bonds = {} if ran.bonds is None else _bonds_verdicts(screen, program, ran.bonds, expected)
     if dead != expected.dead_letters:
         screen.warn(f"  dead letters: {dict(dead)}, batch: {dict(expected.dead_letters)}")
     if ran.kept is not None:
-        _how_to_look(screen, ran.kept, options, told["customer"])
+        _how_to_look(screen, ran.kept, options, told["customer"], ran.bonds is not None)
     seconds = time.monotonic() - started
     screen.console.print()
     screen.say(
@@ -135,8 +142,33 @@ def demo(options: Options, screen: Screen) -> dict[str, Any]:
         "states_compared": states.compared,
         "changes_equal": changes.equal and dead == expected.dead_letters,
         "changes_compared": changes.compared,
+        **bonds,
         "total_seconds": round(seconds, 1),
     }
+
+
+def _bonds_verdicts(
+    screen: Screen, program: Program, found: bond_check.PublishedBonds, expected: check.Expected
+) -> dict[str, Any]:
+    """Segments and attributions against the batch, triggers against the program's own rules."""
+    told: dict[str, Any] = {}
+    assert program.bonds is not None
+    if program.bonds.segments:
+        verdict = bond_check.compare_segments(found, expected.segments)
+        screen.verdict("segments", verdict.equal, f"{verdict.compared:,} customers", verdict.differences)
+        told |= {"segments_equal": verdict.equal, "segments_compared": verdict.compared}
+    if program.bonds.attribution is not None:
+        verdict = bond_check.compare_attributions(found, expected.attributions)
+        screen.verdict(
+            "attributions", verdict.equal, f"{verdict.compared:,} conversions", verdict.differences
+        )
+        told |= {"attributions_equal": verdict.equal, "attributions_compared": verdict.compared}
+    if program.bonds.scenarios:
+        verdict = bond_check.check_triggers(program, found)
+        detail = f"{verdict.compared:,}; each once, holdouts, caps and quiet hours kept"
+        screen.verdict("triggers", verdict.equal, detail, verdict.differences, ("as allowed", "NOT ALLOWED"))
+        told |= {"triggers_kept": verdict.equal, "triggers_checked": verdict.compared}
+    return told
 
 
 def _run(options: Options, screen: Screen, program: Program, year: list[Event]) -> Ran:
@@ -166,8 +198,10 @@ def _run(options: Options, screen: Screen, program: Program, year: list[Event]) 
         replay = Replay(stack, settings, program, DEFAULT_PARTITIONS, worker, year)
         with screen.replaying(len(year)) as shown:
             replayed = _await(replay.run(options.kills, shown.update, shown.kill))
-        with screen.step("reading back every tier change and every customer"):
+        with screen.step("reading back all that was told, and every customer"):
             published = check.read_published(settings, DEFAULT_PARTITIONS)
+            keeps = program.bonds is not None
+            bonds = bond_check.read_bonds(settings, DEFAULT_PARTITIONS) if keeps else None
             states = _await(check.read_states(settings, program))
     finally:
         _on_signals(signal.SIG_IGN)  # the stopping must not be broken off
@@ -175,7 +209,7 @@ def _run(options: Options, screen: Screen, program: Program, year: list[Event]) 
             worker.stop()
         stack.stop()
         _on_signals(_interrupt)
-    return Ran(replayed, published, states, data)
+    return Ran(replayed, published, bonds, states, data)
 
 
 def _summary(
@@ -188,7 +222,12 @@ def _summary(
     counts = {tier: held[tier] for tier in tiers}
     screen.tiers(counts, until)
 
-    changes = [change for of_one in ran.published.changes.values() for change in of_one]
+    # Those that tell only of a tier at risk, or retained, moved nobody.
+    moves = {
+        customer_id: [change for change in of_one if "direction" in change]
+        for customer_id, of_one in ran.published.changes.items()
+    }
+    changes = [change for of_one in moves.values() for change in of_one]
     directions = Counter(change["direction"] for change in changes)
     path = options.output / "tier-changes.png"
     title = "A year of a grocery chain: who moved up, who moved down"
@@ -198,10 +237,16 @@ def _summary(
     screen.heading(f"Moves between tiers: {directions['upgrade']:,} up, {directions['downgrade']:,} down")
     screen.say(f"  picture: {_shown(path)}")
 
-    chosen = story.choose(ran.published.changes, year)
+    chosen = story.choose(moves, year)
     if chosen is not None:
-        of_one = ran.published.changes[chosen]
-        screen.story(story.tell(program, chosen, of_one, year, ran.states[chosen]))
+        screen.story(story.tell(program, chosen, moves[chosen], year, ran.states[chosen]))
+
+    bonds: dict[str, Any] = {}
+    if ran.bonds is not None:
+        path_of_bonds = options.output / "loyalty.png"
+        bonds = bond_report.tell(screen, program, ran.bonds, ran.states, year, path_of_bonds)
+        if "loyalty_picture" in bonds:
+            screen.say(f"  picture: {_shown(path_of_bonds)}")
 
     dead = ran.published.dead_letters
     screen.heading(f"Dead letters: {sum(dead.values()):,}")
@@ -220,14 +265,19 @@ def _summary(
         "downgrades": directions["downgrade"],
         "picture": str(path.resolve()),
         "customer": chosen,
+        **bonds,
     }
 
 
-def _how_to_look(screen: Screen, kept: Path, options: Options, customer_id: str | None) -> None:
+def _how_to_look(
+    screen: Screen, kept: Path, options: Options, customer_id: str | None, keeps_bonds: bool
+) -> None:
     screen.heading(f"Kept: {_shown(kept)}. To look at it:")
     screen.say(f"  kizuna local up --data-dir {_shown(kept)}")
     screen.say(f"  kizuna customer {customer_id or 'ID'} --clock event --program {_shown(options.program)}")
     screen.say("  kizuna tail tier-changes --from-beginning")
+    if keeps_bonds:
+        screen.say("  kizuna tail segment-changes --from-beginning")
 
 
 def _shown(path: Path) -> Path:

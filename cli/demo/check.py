@@ -12,10 +12,13 @@ from kafka import KafkaConsumer, TopicPartition
 from redis import Redis
 
 from cli.demo.data import Event
-from loyalty.batch import Batch, batch
+from loyalty.batch import Batch, BatchCustomer, batch
+from loyalty.batch_facts import Converted
 from schemas.dead_letter import REASON_HEADER
 from schemas.events import EventDecoder, PurchaseMade, RefundMade, TouchpointMade
+from schemas.money import format_minor
 from schemas.program import Program
+from schemas.times import format_ms
 from streams.inspection import Inspection
 from streams.keys import ShardKeys
 from streams.placement import home
@@ -23,6 +26,8 @@ from streams.protocols import PURCHASES
 from streams.settings import Settings
 from streams.topics import CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
 
+#: What tells in a tier change what had been read of another topic by then.
+_NOT_PROMISED = ("contacts", "segment")
 #: A record's time in this decoding: so late that nothing is from the future.
 _LATE = 2**52
 
@@ -49,6 +54,10 @@ class Expected(NamedTuple):
     #: `state dump` lines by customer, as of the newest purchase of all.
     states: dict[str, dict[str, Any]]
     dead_letters: Counter[str]
+    #: Each customer's segment at the end, where the program has any.
+    segments: dict[str, str | None]
+    #: What holds at the end of each conversion that has a touch, by `conversion_key`.
+    attributions: dict[str, dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -75,13 +84,13 @@ def read_published(settings: Settings, partitions: int) -> Published:
     newest: dict[str, dict[str, Any]] = {}
     dead: Counter[str] = Counter()
     misplaced = 0
-    for record in _records(settings, TIER_CHANGES):
+    for record in records(settings, TIER_CHANGES):
         body = json.loads(record.value)
         changes.setdefault(body["customer_id"], []).append(body)
         misplaced += record.partition != home(body["customer_id"].encode(), partitions)
-    for record in _records(settings, CUSTOMER_TIERS):
+    for record in records(settings, CUSTOMER_TIERS):
         newest[record.key.decode()] = json.loads(record.value)
-    for record in _records(settings, DEAD_LETTERS):
+    for record in records(settings, DEAD_LETTERS):
         dead[dict(record.headers)[REASON_HEADER].decode()] += 1
     return Published(changes, newest, _shown(settings, partitions, changes), dead, misplaced)
 
@@ -99,7 +108,8 @@ def _shown(settings: Settings, partitions: int, customer_ids: Iterable[str]) -> 
         }
 
 
-def _records(settings: Settings, name: str) -> Iterable[Any]:
+def records(settings: Settings, name: str) -> Iterable[Any]:
+    """A topic from its beginning to its end, by the contract's name."""
     consumer = KafkaConsumer(
         bootstrap_servers=settings.broker_list(),
         isolation_level="read_committed",
@@ -130,21 +140,85 @@ async def read_states(settings: Settings, program: Program) -> dict[str, dict[st
 def compute(
     program: Program, events: Sequence[Event], partitions: int, progress: Callable[[int], None]
 ) -> Expected:
-    """The batch computation, partition by partition; `progress` is told how many are done."""
+    """The batch computation, partition by partition; `progress` is told how many are done.
+
+    Tiers are computed in order, event by event. Segments and attributions at the end follow from the facts alone,
+    whatever order they came in: they are asked once, at the end, and not at each event.
+    """
+    plain = msgspec.structs.replace(program, bonds=None)
     logs = _logs(program, events, partitions)
     newest = [
         max((e.occurred_at for e in log if not isinstance(e, TouchpointMade)), default=0) for log in logs
     ]
-    expected = Expected({}, {}, Counter())
+    expected = Expected({}, {}, Counter(), {}, {})
     for partition, log in enumerate(logs):
-        computed: Batch = batch(program, log, until=newest[partition])
+        computed: Batch = batch(plain, log, until=newest[partition])
         expected.states.update((line["customer_id"], line) for line in computed.lines(max(newest)))
         expected.dead_letters.update({"too_late": computed.too_late} if computed.too_late else {})
         for customer in computed.customers.values():
             if customer.changes:
                 expected.changes[customer.customer_id] = [msgspec.to_builtins(c) for c in customer.changes]
+        if program.bonds is not None:
+            last = {event.customer_id: event.occurred_at for event in log}
+            clock = newest[partition] - program.allowed_lateness
+            for customer in computed.customers.values():
+                # What is due has fallen strictly before the clock, and at the customer's own last event.
+                at = max(clock - 1, last[customer.customer_id])
+                _ask_bond(program, customer, at, max(newest), expected)
         progress(partition + 1)
     return expected
+
+
+def _ask_bond(program: Program, customer: BatchCustomer, at: int, newest: int, expected: Expected) -> None:
+    """Segment and attributions, told as of `at`; the state's line shows the segment as of `newest`."""
+    facts, bonds = customer.bond.facts, program.bonds
+    assert bonds is not None
+    if bonds.segments:
+        expected.segments[customer.customer_id] = facts.segment(program, at)
+        expected.states[customer.customer_id] |= {
+            "segment": facts.segment(program, newest),
+            "attachment": facts.attachment(program, newest),
+        }
+    if bonds.attribution is not None:
+        for conversion in facts.conversions(bonds.attribution):
+            if conversion.touch is not None:
+                told = _attributed(program, conversion)
+                expected.attributions[conversion_key(customer.customer_id, told["conversion"])] = told
+
+
+def conversion_key(customer_id: str, conversion: dict[str, Any]) -> str:
+    """What tells a conversion, as an attribution's body names it, from all others."""
+    names = (conversion["kind"], conversion["order_id"], conversion["source"], conversion["event_id"])
+    return json.dumps([customer_id, *names])
+
+
+def _attributed(program: Program, converted: Converted) -> dict[str, Any]:
+    event, order, touch = converted.event, converted.order, converted.touch
+    assert touch is not None
+    return {
+        "conversion": {
+            "kind": "visit" if order is None else "purchase",
+            "order_id": None if order is None else order.order_id,
+            "event_id": event.event_id if order is None else None,
+            "source": event.source if order is None else None,
+            "occurred_at": format_ms(event.occurred_at),
+            "channel": event.channel,
+            "store_id": event.store_id,
+            "campaign_id": event.campaign_id,
+        },
+        "touch": {
+            "event_id": touch.event_id,
+            "source": touch.source,
+            "channel": touch.channel,
+            "direction": touch.direction,
+            "action": touch.action,
+            "campaign_id": touch.campaign_id,
+            "occurred_at": format_ms(touch.occurred_at),
+        },
+        "match": converted.match,
+        "lag_seconds": (event.occurred_at - touch.occurred_at) // 1000,
+        "amount": None if order is None else format_minor(order.net, program.decimals),
+    }
 
 
 def compare_states(found: dict[str, dict[str, Any]], expected: dict[str, dict[str, Any]]) -> Verdict:
@@ -158,7 +232,8 @@ def compare_states(found: dict[str, dict[str, Any]], expected: dict[str, dict[st
 
 
 def compare_changes(found: Published, expected: dict[str, list[dict[str, Any]]]) -> Verdict:
-    """Every change once, in order, without holes, and the same but for `contacts`.
+    """Every change once, in order, without holes, and the same but for `contacts` and `segment`, which rest on
+    another topic.
 
     The compacted topic and the readable hash in Redis must agree with the last one.
     """
@@ -211,7 +286,7 @@ def _line(state: dict[str, Any] | None) -> str:
 def _body(changes: Sequence[dict[str, Any]], number: int) -> str:
     if number >= len(changes):
         return "nothing"
-    return json.dumps({name: value for name, value in changes[number].items() if name != "contacts"})
+    return json.dumps({name: value for name, value in changes[number].items() if name not in _NOT_PROMISED})
 
 
 def _short(value: object) -> str:

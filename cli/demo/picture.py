@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-_UP, _DOWN, _INK, _FAINT = "#2a7f62", "#c8553d", "#22303c", "#8a949c"
+_UP, _DOWN, INK, FAINT = "#2a7f62", "#c8553d", "#22303c", "#8a949c"
 #: Tiers from the lowest: the further up, the warmer.
 _TIERS = ("#d5dbe0", "#9fb1bf", "#e0b13c", "#b0702a", "#7d3f6b")
 
@@ -34,7 +34,7 @@ def draw(
     engine = ConstrainedLayoutEngine(h_pad=0.18, w_pad=0.12)
     told = sorted(changes, key=lambda change: change["effective_at"])
     with plt.rc_context(
-        {"font.size": 10.5, "text.color": _INK, "axes.labelcolor": _INK, "font.family": "sans-serif"}
+        {"font.size": 10.5, "text.color": INK, "axes.labelcolor": INK, "font.family": "sans-serif"}
     ):
         figure, (bars, areas) = plt.subplots(
             2, 1, figsize=(11, 9), height_ratios=(1, 1), layout=engine, dpi=130
@@ -45,7 +45,7 @@ def draw(
             _draw_members(areas, tiers, told, joined, until)
             for axes in (bars, areas):
                 axes.spines[:].set_visible(False)
-                axes.tick_params(length=0, colors=_INK)
+                axes.tick_params(length=0, colors=INK)
                 axes.set_axisbelow(True)
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path)
@@ -83,14 +83,14 @@ def _draw_changes(axes: Any, changes: Sequence[Mapping[str, Any]], note: str, un
     falling = axes.bar(places, [-count for count in downs], width=0.72, color=_DOWN)
     axes.bar_label(rising, [f"{n:,}" if n else "" for n in ups], padding=3, color=_UP, fontweight="bold")
     axes.bar_label(falling, [f"{n:,}" if n else "" for n in downs], padding=3, color=_DOWN, fontweight="bold")
-    axes.axhline(0, color=_INK, linewidth=1)
+    axes.axhline(0, color=INK, linewidth=1)
     axes.set_title(
         f"Moves between tiers, by month: {sum(ups):,} up, {sum(downs):,} down",
         loc="left",
         fontsize=13,
         pad=26,
     )
-    labels = [_month(date(*month, 1), i == 0 or month[1] == 1) for i, month in enumerate(months)]
+    labels = [month_label(date(*month, 1), i == 0 or month[1] == 1) for i, month in enumerate(months)]
     axes.set_xticks(places, labels)
     axes.annotate(
         note,
@@ -98,7 +98,7 @@ def _draw_changes(axes: Any, changes: Sequence[Mapping[str, Any]], note: str, un
         xytext=(0, 4),
         xycoords="axes fraction",
         textcoords="offset points",
-        color=_FAINT,
+        color=FAINT,
         va="bottom",
     )
     axes.set_yticks([])
@@ -140,7 +140,7 @@ def _draw_members(
     axes.set_xlim(days[0], days[-1])
     axes.set_ylim(0)
     firsts = [day for day in days if day.day == 1]
-    axes.set_xticks(firsts, [_month(day, day.month == 1) for day in firsts])
+    axes.set_xticks(firsts, [month_label(day, day.month == 1) for day in firsts])
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(axis="y", color="white", linewidth=0.8, alpha=0.6)
     axes.set_axisbelow(False)
@@ -151,7 +151,8 @@ def members_by_day(
 ) -> tuple[list[date], list[list[int]]]:
     """The days, and for each tier how many customers were in it at the end of each day.
 
-    `changes` are in order of time. A customer counts from the day of the first purchase on.
+    `changes` are in order of time. A customer counts from the day of the first purchase on, or from the first change
+    where that comes from None.
     """
     moves: dict[date, Counter[str]] = {}
     for day in joined.values():
@@ -171,7 +172,8 @@ def members_by_day(
     return days, counts
 
 
-def _month(day: date, with_year: bool) -> str:
+def month_label(day: date, with_year: bool) -> str:
+    """A month under an axis."""
     # A second line for all: they stand at one height.
     return f"{day:%b}\n{day:%Y}" if with_year else f"{day:%b}\n "
 

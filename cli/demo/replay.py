@@ -26,6 +26,9 @@ from streams.settings import Settings
 #: Seconds between two looks at what is committed, and where the worker is to be killed at the right moment.
 _LOOK = 0.05
 _LOOK_TO_KILL = 0.005
+#: So many events the publisher is ahead where the program keeps bonds. What is decided of a bond on the way rests on
+#: what was read by then of two topics, and in life neither of them is months ahead.
+_AHEAD = 4_000
 #: Without any progress for so long, something is wrong.
 _STALLED = 90.0
 
@@ -170,6 +173,7 @@ class Replay:
         self._worker = worker
         self._publisher = Publisher(settings, partitions, events)
         self._watermarks = Watermarks(settings, program, partitions)
+        self._ahead = len(events) if program.bonds is None else _AHEAD
         self._done = Replayed(len(events))
 
     async def run(self, kills: int, progress: Progress, told: Callable[[Kill], None]) -> Replayed:
@@ -224,7 +228,8 @@ class Replay:
             elif time.monotonic() - moved > _STALLED:
                 raise ReplayError(f"nothing has moved for {_STALLED:g} s: {now}{self._worker.last_words()}")
             kill_at = self._kill_at(kills)
-            self._publisher.keep_to(now.committed, kill_at + done.events // 10)
+            limit = kill_at + done.events // 10
+            self._publisher.keep_to(now.committed, min(limit, now.committed + self._ahead))
             if kill_at <= now.committed < self._publisher.acknowledged:
                 kill = await self._kill()
                 if kill is not None:

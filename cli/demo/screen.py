@@ -28,6 +28,8 @@ _MARKS = {
     "contact": ("·", "dim"),
     "purchase": ("●", "cyan"),
 }
+#: What a verdict says where all is well, and where it is not.
+_EQUAL = ("equal", "DIFFERENT")
 #: Without a terminal: a line each time this many seconds have gone by.
 _PLAIN_EVERY = 2.0
 _PLAIN_WIDTH = 120
@@ -84,6 +86,15 @@ class Screen:
         self.heading(f"Customers per tier on {until:%-d %B %Y}")
         self.console.print(table)
 
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        """A heading row and the rows below it; the first column to the left, numbers to the right."""
+        table = Table.grid(padding=(0, 2))
+        for column in range(len(rows[0])):
+            table.add_column(justify="right" if column else "left", no_wrap=True)
+        for number, (first, *rest) in enumerate(rows):
+            table.add_row(f"  {first}", *rest, style="" if number else "dim")
+        self.console.print(table)
+
     def story(self, story: Story) -> None:
         """One customer's year."""
         self.heading(f"One of them: customer {story.customer_id}")
@@ -101,9 +112,11 @@ class Screen:
         self.console.print()
         self.say(text, "bold")
 
-    def verdict(self, what: str, equal: bool, detail: str, differences: Sequence[str]) -> None:
-        """Whether it equals the batch computation, and what differs, the first few."""
-        word = ("equal", "bold green") if equal else ("DIFFERENT", "bold red")
+    def verdict(
+        self, what: str, good: bool, detail: str, differences: Sequence[str], words: tuple[str, str] = _EQUAL
+    ) -> None:
+        """Whether it equals the batch computation, or other `words`, and what differs, the first few."""
+        word = (words[0], "bold green") if good else (words[1], "bold red")
         self.console.print(Text.assemble(f"  {what}: ", word, f" ({detail})"))
         for difference in differences[:5]:
             self.say(f"    {difference}", "red")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.demo.data import events
+from cli.local_jars import ROOT
 from streams.protocols import PURCHASES, TOUCHPOINTS
 
 Started = subprocess.Popen[str]
@@ -87,13 +88,29 @@ def test_the_year_s_first_months_come_out_equal_and_nothing_is_left(demo: Demo) 
     assert process.returncode == 0, said + errors
     assert "states: equal (2,177 customers)" in said
     assert "tier changes: equal (1,228)" in said
+    assert "segments: equal (2,177 customers)" in said
+    assert "attributions: equal (811 conversions)" in said
+    assert "triggers: as allowed (" in said
+    assert "63 of 63 redemptions have their touch" in said
     assert "Dead letters: 0" in said
     assert "One of them: customer" in said
     assert "100 %" in said
-    picture = demo.output / "tier-changes.png"
-    assert str(picture) in said
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    for name in ("tier-changes.png", "loyalty.png"):
+        picture = demo.output / name
+        assert str(picture) in said
+        assert picture.read_bytes().startswith(b"\x89PNG")
     assert demo.left() == []
+
+
+def test_a_program_without_bonds_comes_out_as_ever(demo: Demo) -> None:
+    process = demo.start("--months", "1", "--program", str(ROOT / "examples" / "grocery.toml"), "--json")
+    said, errors = process.communicate()
+    assert process.returncode == 0, said + errors
+    told = json.loads(said)
+    assert told["states_equal"]
+    assert told["changes_equal"]
+    assert not any("segment" in name or "trigger" in name or "attribut" in name for name in told)
+    assert not (demo.output / "loyalty.png").exists()
 
 
 def test_a_worker_killed_in_the_middle_changes_nothing(demo: Demo) -> None:
@@ -103,6 +120,9 @@ def test_a_worker_killed_in_the_middle_changes_nothing(demo: Demo) -> None:
     told = json.loads(said)
     assert told["states_equal"]
     assert told["changes_equal"]
+    assert told["segments_equal"]
+    assert told["attributions_equal"]
+    assert told["triggers_kept"]
     (kill,) = told["kills"]
     assert 0 < kill["committed"] < told["events"]
     assert kill["unread"] > 0
@@ -146,3 +166,8 @@ def test_the_year_is_what_the_data_say() -> None:
     assert total == 459_603_958
     campaigns = [body for body in bodies if body.get("direction") == "inbound"]
     assert all(body["channel"] == "store" and body["campaign_id"] for body in campaigns)
+    with_coupons = [body for body in bodies if body["type"] == "purchase" and "campaign_id" in body]
+    redeemed = {(body["customer_id"], body["occurred_at"][:10], body["campaign_id"]) for body in campaigns}
+    found = {(body["customer_id"], body["occurred_at"][:10], body["campaign_id"]) for body in with_coupons}
+    assert len(with_coupons) == 828
+    assert found <= redeemed

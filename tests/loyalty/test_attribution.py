@@ -101,7 +101,7 @@ def bodies(changes: list[BondChange]) -> list[AttributionEvent]:
 
 
 class Answer(NamedTuple):
-    """What holds of a conversion: its touch's event_id, or None."""
+    """What holds of a conversion: its touch's source and event_id, or None."""
 
     touch: str | None
     match: str | None
@@ -110,8 +110,8 @@ class Answer(NamedTuple):
     amount: int | None
 
 
-def answers(events: list[Event], rules: Attribution) -> dict[tuple[int, int, str], Answer]:
-    """The conversions by time, key and id."""
+def answers(events: list[Event], rules: Attribution) -> dict[tuple[int, int, int, str], Answer]:
+    """The conversions by time, key, kind and id: a purchase and a visit may have one key."""
     touches = [event for event in events if isinstance(event, TouchpointMade)]
     found = {}
     for order_id in {event.order_id for event in events if not isinstance(event, TouchpointMade)}:
@@ -125,7 +125,7 @@ def answers(events: list[Event], rules: Attribution) -> dict[tuple[int, int, str
         chosen: tuple[TouchpointMade | None, str | None] = None, None
         if (first.channel in rules.offline or first.store_id is not None) and not (refunded and net <= 0):
             chosen = last_touch(touches, first, rules)
-        found[first.occurred_at, event_key(first.source, first.event_id), order_id] = answer(
+        found[first.occurred_at, event_key(first.source, first.event_id), 0, order_id] = answer(
             first, chosen, net
         )
     for visit in touches:
@@ -134,7 +134,7 @@ def answers(events: list[Event], rules: Attribution) -> dict[tuple[int, int, str
         if visit.channel in rules.offline or visit.store_id is not None:
             others = [event for event in touches if event is not visit]
             key = event_key(visit.source, visit.event_id)
-            found[visit.occurred_at, key, f"{key:020}"] = answer(
+            found[visit.occurred_at, key, 1, f"{key:020}"] = answer(
                 visit, last_touch(others, visit, rules), None
             )
     return found
@@ -170,7 +170,9 @@ def answer(
     if event is None:
         net = None if net is None else 0
     at = format_ms(conversion.occurred_at)
-    return Answer(None if event is None else event.event_id, match, at, conversion.store_id, net)
+    return Answer(
+        None if event is None else f"{event.source}/{event.event_id}", match, at, conversion.store_id, net
+    )
 
 
 def shown(body: AttributionEvent) -> tuple[str, Answer]:
@@ -180,7 +182,7 @@ def shown(body: AttributionEvent) -> tuple[str, Answer]:
         conversion_id = f"{event_key(conversion.source or '', conversion.event_id or ''):020}"
     amount = None if body.amount is None else round(float(body.amount) * 100)
     return conversion_id or "", Answer(
-        None if body.touch is None else body.touch.event_id,
+        None if body.touch is None else f"{body.touch.source}/{body.touch.event_id}",
         body.match,
         conversion.occurred_at,
         conversion.store_id,
@@ -254,7 +256,7 @@ def test_each_event_tells_what_it_changes_and_nothing_else(read: list[Event], ru
             continue
         known.append(event)
         expected = []
-        for (_, _, conversion_id), now in sorted(answers(known, rules).items()):
+        for (*_, conversion_id), now in sorted(answers(known, rules).items()):
             then = before.get(conversion_id)
             if now.touch is None and (then is None or then.touch is None):
                 before.pop(conversion_id, None)
