@@ -7,6 +7,7 @@ import pytest
 from loyalty.batch_contact import draw
 from schemas.bond_records import HoldoutDraw, TriggerEvent
 from schemas.program_bonds import (
+    Attachment,
     Bonds,
     Cap,
     ContactPolicy,
