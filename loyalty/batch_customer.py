@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from copy import copy
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from loyalty.batch_bond import BatchBond
 from loyalty.batch_facts import BatchOrder
+from loyalty.batch_layers import Metrics, Override, Protection
 from loyalty.batch_scenarios import Stand
-from schemas.events import OverrideCommanded, OverrideMode, PurchaseMade, RefundMade, TouchpointMade
+from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade
 from schemas.money import format_minor
 from schemas.program import Program, Tier
 from schemas.tier_change import (
@@ -34,32 +35,6 @@ from schemas.zones import time_zone
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Event = PurchaseMade | RefundMade | TouchpointMade | OverrideCommanded
-
-
-class Metrics(NamedTuple):
-    """What the tiers look at, as of some instant. ``recency`` in ms, ``monetary`` in minor units."""
-
-    frequency: int
-    monetary: int
-    last_purchase_at: int | None
-    recency: int | None
-
-
-class Override(NamedTuple):
-    """The command with the newest ``occurred_at``, be it over or not; the tier by name."""
-
-    occurred_at: int
-    mode: OverrideMode
-    tier: str
-    until: int
-
-
-class Protection(NamedTuple):
-    """A floor without a command; the tier by name, ``reason`` is that of its end."""
-
-    tier: str
-    until: int
-    reason: ChangeReason
 
 
 class BatchCustomer:
