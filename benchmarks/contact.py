@@ -62,7 +62,8 @@ _BEHIND = 2.0
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, all else to stderr.")
 def contact(questions: int, per_second: int, events: int, as_json: bool) -> None:
     """Measure how soon `GET /customers/<id>/contact` answers while events flow at half of the full rate."""
-    console = Console(stderr=as_json, highlight=False)
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    console.width = max(console.width, 110)  # for the table, also where the output is no terminal
     try:
         told = _run(questions, per_second, events, console)
     except (BenchmarkError, LocalStackError, ReplayError, DataMissingError, FatalError, ValueError) as error:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 #: Seconds of work after which others have their turn.
-SLICE = 0.001
+SLICE = 0.0005
 
 
 class Pace:
