@@ -139,9 +139,9 @@ async def test_a_record_with_another_body_is_not_what_the_state_decided(rules: P
     await publish(shard)
     mark, body = read_all_bonds(PARTITION, told_of(writer, BOND_TOPICS))[ONE].records[-1]
     [customer] = (await shard._customers([ONE])).values()
-    assert shard._rules.bond_agrees(customer, mark, body)
+    assert shard.rules.bond_agrees(customer, mark, body)
     assert isinstance(body, TriggerEvent)
-    assert not shard._rules.bond_agrees(
+    assert not shard.rules.bond_agrees(
         customer, mark, msgspec.structs.replace(body, status="suppressed", expires_at=None)
     )
 
