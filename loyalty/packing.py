@@ -216,7 +216,11 @@ class Packing:
         back so far."""
         if touchpoints_newest is None:
             return 0
-        horizon = touchpoints_newest - self._touches_kept
+        newest = touchpoints_newest
+        if self._keeps_bonds and purchases_newest is not None:
+            # Where purchases lag behind, so does the time at which bonds are evaluated.
+            newest = min(newest, purchases_newest)
+        horizon = newest - self._touches_kept
         if self._touches_before_orders is not None:
             oldest_order = 0 if purchases_newest is None else purchases_newest - self._ledger
             horizon = min(horizon, oldest_order - self._touches_before_orders)

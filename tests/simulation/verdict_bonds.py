@@ -13,7 +13,6 @@ import msgspec
 
 from loyalty.batch_facts import Converted
 from loyalty.bond import BondMark
-from loyalty.customer import Customer
 from loyalty.packing import Packing
 from loyalty.rules import Rules
 from schemas.bond_records import (
@@ -29,8 +28,7 @@ from schemas.program_bonds import MILLION, Bonds, Cap
 from schemas.times import parse_rfc3339
 from streams.outbox import BOND_TOPIC_OF
 from streams.placement import home
-from streams.protocols import PURCHASES, TOUCHPOINTS
-from streams.settings import ClockKind
+from streams.protocols import PURCHASES
 from tests.simulation.kafka import LogRecord
 
 if TYPE_CHECKING:
@@ -291,9 +289,7 @@ def _final(world: "World", truth: "Truth", told: Mapping[str, Of]) -> Iterator[s
             # What falls due strictly before that has.
             at = max(rules.bond_time(customer) or 0, (clock or 0) - program.allowed_lateness - 1)
             segment = theirs.segment_at(program, at)
-            if _may_have_forgotten(world, truth, rules, partition, customer):
-                world.count("bonds of which touches may be forgotten")
-            elif bond.segment != segment:
+            if bond.segment != segment:
                 yield f"bond final: {customer_id} is in {bond.segment}, the log says {segment}"
             if shard.readable[customer_id].get("segment", "") != (bond.segment or ""):
                 yield f"bond readable: {customer_id} is in {bond.segment}: {shard.readable[customer_id]}"
@@ -320,21 +316,6 @@ def _forgotten(world: "World", truth: "Truth", partition: int) -> set[tuple[str,
             if times.get(order, newest) < newest - ledger:
                 found.add(order)
     return found | {order for order, at in times.items() if at < newest - ledger}
-
-
-def _may_have_forgotten(
-    world: "World", truth: "Truth", rules: Rules, partition: int, customer: Customer
-) -> bool:
-    """Touches are forgotten as the partition's newest comes. In the event clock, which purchases move, that may be long
-    before the customer's own time has come as far."""
-    if world.scenario.clock is ClockKind.WALL:
-        return False
-    newest = max(
-        (e.occurred_at for topic, _, e in truth.counted[partition] if topic == TOUCHPOINTS), default=0
-    )
-    reach = max(bonds.touches_reach for bonds in rules.bonds if bonds is not None)
-    time = rules.bond_time(customer) or 0
-    return newest - reach >= time - _bonds(world).attachment.window
 
 
 def _attributions(
