@@ -68,7 +68,8 @@ class Attributions:
         """What is to be told at ``at`` after an order was bought, changed or refunded."""
         if order.told is None and not self.is_conversion(order):
             return []
-        return self._tell_all(customer, [order], at)
+        change = self._tell(customer, order, at)
+        return [] if change is None else [change]
 
     def after_touch(self, customer: Customer, touch: Touch, at: int) -> list[BondChange]:
         """What is to be told at ``at`` after a touch was noted: a late one may be nearer to what came after it."""

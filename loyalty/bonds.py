@@ -154,9 +154,12 @@ class Bonds:
         ``changed`` is the order or the touch that an event has changed or brought.
         """
         if customer.bond_held:
+            # What was worked out does not follow the events that come meanwhile.
+            customer.tally = None
             return []
         bond = customer.bond
-        at = max(at, self.time(customer) or 0)
+        time = customer.time
+        at = max(at, bond.seen, -1 if bond.time is None else bond.time, -1 if time is None else time)
         bond.time, bond.looked = at, -1
         customer.bond_due = STALE
         if isinstance(changed, Order) and not _is_newest(customer, changed) and customer.tally is not None:
@@ -318,7 +321,8 @@ class Bonds:
     ) -> None:
         assert self._segments is not None
         bond = customer.bond
-        value, attachment = self._axes.value(customer, at), self._attachment.at(customer, at)
+        measured = self._segments.measure(customer, at)
+        value, attachment = measured.value, measured.attachment
         segment = self._segments.names[self._segments.at(customer, at, value, attachment)]
         if segment == bond.segment:
             return

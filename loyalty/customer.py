@@ -153,10 +153,14 @@ class Tally:
 
     Attachment was added up from the touches from index ``low`` up to ``size``, as of ``at``; ``channels`` has how many
     inbound ones there are by channel. ``lost`` has, by threshold of value and of attachment, an instant before which
-    it surely still holds if nothing is taken away. ``gap`` is the usual gap of orders at the times ``gap_of``.
+    it surely still holds if nothing is taken away. ``value`` and ``attachment`` are as of ``measured``. ``gap`` is the
+    usual gap of orders at the times ``gap_of``.
     """
 
-    __slots__ = ("at", "channels", "gap", "gap_of", "lost", "low", "points", "size")
+    __slots__ = (
+        *("at", "channels", "gap", "gap_of", "lost", "low", "points", "size"),
+        *("attachment", "measured", "value"),
+    )
 
     def __init__(self) -> None:
         self.at = -1
@@ -165,6 +169,8 @@ class Tally:
         self.lost: dict[tuple[str, int], int] = {}
         self.gap: int | None = None
         self.gap_of: list[int] | None = None
+        self.value = self.attachment = 0
+        self.measured = -1
 
 
 class Page:

@@ -52,6 +52,7 @@ class Scenarios:
             (scenario, _condition(scenario, program, axes, subscriptions)) for scenario in bonds.scenarios
         ]
         self._axes = axes
+        self._asked = [(scenario.name, scenario, condition.holds) for scenario, condition in self._scenarios]
         self._turning = [condition for _, condition in self._scenarios if not isinstance(condition, _TOLD)]
         self._draw = None if bonds.holdout is None else Draw(bonds.holdout, bonds.scenarios)
         self.policy = None if bonds.contact_policy is None else Policy(bonds.contact_policy, program.timezone)
@@ -60,13 +61,15 @@ class Scenarios:
         """Begin, go on with and end runs. ``publish`` numbers a trigger, and takes a place under the caps for it; None
         where conditions are only to be watched."""
         watches = customer.bond.watches
-        for scenario, condition in self._scenarios:
-            watch = watches.get(scenario.name)
-            holds = condition.holds(customer, at)
+        for name, scenario, asked in self._asked:
+            watch = watches.get(name)
+            holds = asked(customer, at)
             if watch is None:
                 if not holds:
                     continue
-                watch = watches[scenario.name] = Watch()
+                watch = watches[name] = Watch()
+            elif watch.run is None and watch.on == holds:
+                continue
             if watch.run is not None and self._is_met(scenario, watch.run, customer, holds, at):
                 watch.run = None
             begins = holds and not watch.on and watch.run is None and publish is not None
@@ -297,6 +300,8 @@ class _Renewal:
         return self.subscriptions.renews(customer.bond, self.before, at)
 
     def turns(self, customer: Customer, after: int) -> Sequence[int]:
+        if not customer.bond.subscriptions:
+            return ()
         return [*self.subscriptions.renewals_near(customer.bond, self.before, after)]
 
 

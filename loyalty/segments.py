@@ -7,14 +7,14 @@ turn is found from the tests' thresholds, not from the history.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from loyalty.attachment import Attachment
 from loyalty.customer import Customer, Tally
 from loyalty.subscriptions import Subscriptions
 from schemas.program import Program
-from schemas.program_bonds import Bonds, Segment
+from schemas.program_bonds import Bonds
 
 # So many of the newest orders say what is usual.
 _ORDERS_OF_GAP = 6
@@ -38,13 +38,16 @@ class Axes:
 
     def counted(self, customer: Customer, at: int) -> tuple[int, int]:
         """How many orders count at ``at``, and their net."""
-        times, low, monetary = customer.times, customer.low, customer.monetary
-        start, end = at - self.window, len(customer.times)
-        while low < end and times[low] <= start:
-            order = customer.counted[low]
-            monetary -= order.paid - order.refunded
-            low += 1
-        return end - low, monetary
+        times, low = customer.times, customer.low
+        start, end = at - self.window, len(times)
+        if low == end or times[low] > start:
+            return end - low, customer.monetary
+        # Where touches were read far ahead of purchases, most orders may be out: add up the fewer ones.
+        first = bisect_right(times, start, low)
+        if end - first < first - low:
+            return end - first, sum([order.paid - order.refunded for order in customer.counted[first:]])
+        gone = sum([order.paid - order.refunded for order in customer.counted[low:first]])
+        return end - first, customer.monetary - gone
 
     def value(self, customer: Customer, at: int) -> int:
         """The scores for frequency and monetary, added: 0 to 10."""
@@ -111,17 +114,17 @@ class Axes:
         gap = self.gap(customer, at)
         return gap is not None and (at - last) * _THOUSAND > gaps * gap
 
-    def lapses(self, customer: Customer, after: int, gaps: int) -> Iterator[int]:
-        """The instants after one at which ``lapsing`` may turn: the silence is long enough, or orders leave and
-        another gap is the usual one."""
+    def lapses(self, customer: Customer, after: int, gaps: int) -> tuple[int, ...]:
+        """The instants at which ``lapsing`` may turn after one: the silence is long enough, or orders leave and another
+        gap is the usual one."""
         last = self.last(customer, after)
         gap = None if last is None else self.gap(customer, after)
         if last is None or gap is None:
-            return
-        yield last + gaps * gap // _THOUSAND + 1
-        times = customer.times
-        low = bisect_right(times, after - self.window, customer.low)
-        yield times[max(low, len(times) - _ORDERS_OF_GAP)] + self.window
+            return ()
+        times, first = customer.times, len(customer.times) - _ORDERS_OF_GAP
+        if first < customer.low or times[first] <= after - self.window:
+            first = bisect_right(times, after - self.window, customer.low)
+        return last + gaps * gap // _THOUSAND + 1, times[first] + self.window
 
 
 class Segments:
@@ -143,55 +146,54 @@ class Segments:
 
     def at(self, customer: Customer, at: int, value: int, attachment: int) -> int:
         """The segment at ``at``, where value and attachment are these."""
+        orders = customer.lifetime_orders
         for index, segment in enumerate(self._segments):
-            if self._holds(segment, customer, at, value, attachment):
+            if (
+                value >= segment.min_value
+                and attachment >= segment.min_attachment
+                and orders >= segment.min_orders
+                and (segment.max_orders is None or orders <= segment.max_orders)
+                and (segment.min_silence is None or self._axes.silent(customer, at, segment.min_silence))
+                and (segment.min_gaps is None or self._axes.lapsing(customer, at, segment.min_gaps))
+                and (
+                    segment.subscription is None
+                    or self._subscriptions.any_in(customer.bond, segment.subscription, at)
+                )
+            ):
                 return index
         raise AssertionError("the last segment has no keys")  # the program is checked
 
-    def next_turn(self, customer: Customer, after: int) -> int | None:
-        """The next instant after one at which a test may turn, if nothing more arrives."""
-        turn = _NEVER
-        for at in self._turns(customer, after):
-            if after < at < turn:
-                turn = at
-        return None if turn == _NEVER else turn
-
-    def _holds(self, segment: Segment, customer: Customer, at: int, value: int, attachment: int) -> bool:
-        return (
-            value >= segment.min_value
-            and attachment >= segment.min_attachment
-            and customer.lifetime_orders >= segment.min_orders
-            and (segment.max_orders is None or customer.lifetime_orders <= segment.max_orders)
-            and (segment.min_silence is None or self._axes.silent(customer, at, segment.min_silence))
-            and (segment.min_gaps is None or self._axes.lapsing(customer, at, segment.min_gaps))
-            and (
-                segment.subscription is None
-                or self._subscriptions.any_in(customer.bond, segment.subscription, at)
-            )
-        )
-
-    def _turns(self, customer: Customer, after: int) -> Iterator[int]:
-        axes, attachment = self._axes, self._attachment
-        held = attachment.at(customer, after)
+    def measure(self, customer: Customer, at: int) -> Tally:
+        """Value and attachment at ``at``, as the tally then holds them."""
+        attachment = self._attachment.at(customer, at)
         tally = customer.tally
         assert tally is not None  # there from now on
-        if self._values:
-            value = axes.value(customer, after)
-            for least in self._values:
-                if value >= least:
-                    yield self._lost(tally, "value", least, customer, after)
-        for least in self._attachments:
-            if held >= least:
-                yield self._lost(tally, "attachment", least, customer, after)
-        if self._attachments and (year := attachment.next_year(customer, after)) is not None:
-            yield year
-        if self._silences and (last := axes.last(customer, after)) is not None:
-            for least in self._silences:
-                yield last + least
-        for gaps in self._gaps:
-            yield from axes.lapses(customer, after, gaps)
+        tally.attachment, tally.value = attachment, self._axes.value(customer, at)
+        tally.measured = at
+        return tally
+
+    def next_turn(self, customer: Customer, after: int) -> int | None:
+        """The next instant after one at which a test may turn, if nothing more arrives."""
+        axes, tally = self._axes, customer.tally
+        if tally is None or tally.measured != after:
+            tally = self.measure(customer, after)
+        turns: list[int] = []
+        for least in self._values:
+            if tally.value >= least:
+                turns.append(self._lost(tally, "value", least, customer, after))
+        if self._attachments:
+            for least in self._attachments:
+                if tally.attachment >= least:
+                    turns.append(self._lost(tally, "attachment", least, customer, after))
+            if (year := self._attachment.next_year(customer, after)) is not None:
+                turns.append(year)
+        if (self._silences or self._gaps) and (last := axes.last(customer, after)) is not None:
+            turns += [last + least for least in self._silences]
+            for gaps in self._gaps:
+                turns += axes.lapses(customer, after, gaps)
         if self._states and customer.bond.subscriptions:
-            yield from self._subscriptions.lapses(customer.bond, after)
+            turns += self._subscriptions.lapses(customer.bond, after)
+        return min([turn for turn in turns if turn > after], default=None)
 
     def _lost(self, tally: Tally, axis: str, least: int, customer: Customer, after: int) -> int:
         """An instant before which a threshold that holds is not lost. What comes only puts it off, so one that was

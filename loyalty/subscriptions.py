@@ -52,6 +52,8 @@ class Subscriptions:
 
     def any_in(self, bond: Bond, state: str, at: int) -> bool:
         """Whether the customer has one in a state."""
+        if not bond.subscriptions:
+            return False
         return any(self.state(held, at) == state for held in bond.subscriptions.values())
 
     def lapses(self, bond: Bond, after: int) -> Iterator[int]:
@@ -62,6 +64,8 @@ class Subscriptions:
 
     def renews(self, bond: Bond, before: int, at: int) -> bool:
         """Whether an active one renews at most ``before`` milliseconds from ``at``, or should have."""
+        if not bond.subscriptions:
+            return False
         return any(
             held.last_at is not None
             and at >= held.last_at + self._period - before
