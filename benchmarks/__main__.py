@@ -25,7 +25,7 @@ from benchmarks.bonds import bonds
 from benchmarks.contact import contact
 from benchmarks.load import purchases
 from benchmarks.results import RESULTS, Numbers, machine, machine_line, write
-from benchmarks.worker import BenchmarkError, measure
+from benchmarks.worker import BenchmarkError, forget_outputs, measure
 from cli.demo.data import DataMissingError
 from cli.demo.publisher import Publisher
 from cli.demo.replay import ReplayError, WorkerProcess
@@ -140,7 +140,8 @@ def _bare(settings: Settings, events: int) -> Numbers:
 
 
 def _worker(stack: LocalStack, settings: Settings, events: int, number: int) -> Numbers:
-    # A group and a store of its own: the same topics are read from the beginning.
+    # A group, a store and outputs of its own: the same inputs are read from the beginning.
+    forget_outputs(settings, DEFAULT_PARTITIONS)
     fresh = settings.but(group=f"bench-{number}", redis_prefix=f"bench-{number}")
     log = RESULTS / f"worker-{number}.log"
     process = WorkerProcess(stack.data_dir / "worker", fresh, log)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks.load import everything
 from benchmarks.results import RESULTS, Numbers, machine, machine_line, write
-from benchmarks.worker import BenchmarkError, measure
+from benchmarks.worker import BenchmarkError, forget_outputs, measure
 from cli.demo.data import DataMissingError
 from cli.demo.publisher import Publisher
 from cli.demo.replay import ReplayError, WorkerProcess
@@ -99,7 +99,8 @@ def _run(rounds: int, events: int, console: Console) -> Numbers:
 
 
 def _worker(stack: LocalStack, settings: Settings, events: int, name: str) -> Numbers:
-    # A group and a store of its own: the same topics are read from the beginning.
+    # A group, a store and outputs of its own: the same inputs are read from the beginning.
+    forget_outputs(settings, DEFAULT_PARTITIONS)
     fresh = settings.but(group=f"bonds-{name}", redis_prefix=f"bonds-{name}")
     process = WorkerProcess(stack.data_dir / "worker", fresh, RESULTS / f"bonds-{name}.log")
     load = os.getloadavg()[0]

@@ -16,6 +16,7 @@ from cli.local_stack import LocalStack
 from schemas.program import Program
 from streams.keys import ShardKeys
 from streams.settings import Settings
+from streams.topics import BOND_TOPICS, CUSTOMER_TIERS, TIER_CHANGES, administration, create
 
 #: Seconds between two looks into the store, and without progress after which something is wrong.
 _LOOK = 0.02
@@ -24,6 +25,20 @@ _STALLED = 60.0
 
 class BenchmarkError(Exception):
     """A round that measured nothing; the message says why."""
+
+
+def forget_outputs(settings: Settings, partitions: int) -> None:
+    """Make the output topics anew: what an earlier round published is the truth for a later one, which would take it
+    over and publish nothing. Raises BenchmarkError where Kafka does not let go of them."""
+    names = {settings.topic(name) for name in (TIER_CHANGES, CUSTOMER_TIERS, *BOND_TOPICS)}
+    with administration(settings) as admin:
+        admin.delete_topics(sorted(names & set(admin.list_topics())))
+        give_up = time.monotonic() + _STALLED
+        while names & set(admin.list_topics()):
+            if time.monotonic() > give_up:
+                raise BenchmarkError("Kafka does not delete the output topics")
+            time.sleep(_LOOK)
+        create(admin, settings, partitions, replication=1, retention_ms=-1)
 
 
 async def measure(
