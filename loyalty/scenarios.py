@@ -53,6 +53,11 @@ class Scenarios:
         ]
         self._axes = axes
         self._asked = [(scenario.name, scenario, condition.holds) for scenario, condition in self._scenarios]
+        self._asked_of_most = [
+            (scenario.name, scenario, condition.holds)
+            for scenario, condition in self._scenarios
+            if not isinstance(condition, _OF_SUBSCRIPTIONS)
+        ]
         self._turning = [condition for _, condition in self._scenarios if not isinstance(condition, _TOLD)]
         self._draw = None if bonds.holdout is None else Draw(bonds.holdout, bonds.scenarios)
         self.policy = None if bonds.contact_policy is None else Policy(bonds.contact_policy, program.timezone)
@@ -61,7 +66,8 @@ class Scenarios:
         """Begin, go on with and end runs. ``publish`` numbers a trigger, and takes a place under the caps for it; None
         where conditions are only to be watched."""
         watches = customer.bond.watches
-        for name, scenario, asked in self._asked:
+        # Who has no subscription never was in one's conditions.
+        for name, scenario, asked in self._asked if customer.bond.subscriptions else self._asked_of_most:
             watch = watches.get(name)
             holds = asked(customer, at)
             if watch is None:
@@ -315,6 +321,8 @@ class _Cancelled:
     def turns(self, customer: Customer, after: int) -> Sequence[int]:
         return ()  # only a touchpoint says it
 
+
+_OF_SUBSCRIPTIONS = (_Renewal, _Cancelled)
 
 _TOLD = (_InSegment, _AtRisk, _Cancelled)
 """Conditions that no time of their own turns."""
