@@ -276,6 +276,16 @@ def test_a_new_program_finds_conditions_as_they_are() -> None:
     assert triggers(both) == [("back", 1, 1, "sent", 5 * DAY)]
 
 
+def test_a_new_program_s_caps_count_what_was_sent_before_it_whether_the_customer_was_saved_or_not() -> None:
+    policy = ContactPolicy(lapse=10 * DAY)  # without a cap nothing asks for the place
+    capped = ContactPolicy(caps=(Cap(1, within=30 * DAY),), lapse=10 * DAY)
+    for saved in (("save", "900"), ("sweep", T0)):
+        both = pair(purchase(T0), saved, scenarios=(WELCOME,), contact_policy=policy)
+        both.take(("change", bonded(contact_policy=capped), T0 + DAY, False))
+        both.take(("move", "900"))
+        assert asked(both, T0 + 2 * DAY) == ("defer", 10 * DAY)
+
+
 def test_ids_and_sequences_are_those_of_the_customer() -> None:
     both = pair(
         touch(T0 - 1, "email"), purchase(T0, channel="store"),
