@@ -233,11 +233,12 @@ class Bonds:
     def reserve(
         self, customer: Customer, channel: str, action: str | None, at: int
     ) -> tuple[Permission, list[BondChange]]:
-        """Ask, and take a place where it is allowed; the record to publish. Raises as ``permission`` does."""
+        """Ask, and take a place where it is allowed; the record to publish. Before ``publish_from`` there is none, and
+        no place is taken. Raises as ``permission`` does."""
         permission = self.permission(customer, channel, action, at)
-        if permission.decision != "allow" or customer.bond_held:
-            return permission, []
         at = max(at, self.time(customer) or 0)
+        if permission.decision != "allow" or customer.bond_held or not self._publishes(at):
+            return permission, []
         bond = customer.bond
         bond.reservations += 1
         told = self._trigger_event(

@@ -267,6 +267,21 @@ def test_before_publish_from_decisions_are_noted_in_silence() -> None:
     assert triggers(both) == []
 
 
+def test_before_publish_from_a_reservation_is_a_question_and_takes_no_place() -> None:
+    policy = ContactPolicy(caps=(Cap(1, within=DAY),), lapse=DAY)
+    own = program(publish_from=T0 + DAY, bonds=Bonds(segments=(REST,), contact_policy=policy))
+    both = BondPair(own)
+    both.take(touch(T0))
+    customer = both.shard.customers["900"]
+    permission, made = both.shard.rules.reserve(customer, "email", None, T0 + DAY - 1)
+    assert (permission.decision, made, customer.bond.seq) == ("allow", [], 0)
+    assert asked(both, T0 + DAY) == ("allow", None)
+    (record,) = both.shard.reserve("900", "email", T0 + DAY)
+    assert (record.status, record.event_id) == ("reserved", "grocery:reserved/900/1")
+    permission, _ = both.shard.rules.reserve(customer, "email", None, T0 + DAY + 1)
+    assert permission.decision == "defer"
+
+
 def test_a_new_program_finds_conditions_as_they_are() -> None:
     both = pair(purchase(T0, "a"))
     after = bonded(scenarios=(WELCOME, Scenario("back", "last_order", (Step("email", "c"),), after=5 * DAY)))
