@@ -148,10 +148,12 @@ class Bonds:
         source: str | None = None,
         event_id: str | None = None,
         changed: Order | Touch | None = None,
+        *,
+        anew: bool = False,
     ) -> list[BondChange]:
         """One evaluation, at the later of ``at`` and the bond time; the records to publish.
 
-        ``changed`` is the order or the touch that an event has changed or brought.
+        ``changed`` is the order or the touch that an event has changed or brought; ``anew`` asks all conversions.
         """
         if customer.bond_held:
             # What was worked out does not follow the events that come meanwhile.
@@ -171,10 +173,12 @@ class Bonds:
         out: list[BondChange] = []
         if self._segments is not None:
             self._enter_segment(customer, at, reason, source, event_id, out)
-        if self._attributions is not None and changed is not None:
-            if isinstance(changed, Order):
+        if self._attributions is not None:
+            if anew:
+                out += self._attributions.after_adoption(customer, at)
+            elif isinstance(changed, Order):
                 out += self._attributions.after_order(customer, changed, at)
-            else:
+            elif changed is not None:
                 out += self._attributions.after_touch(customer, changed, at)
         publish = partial(self._trigger, customer, at, out) if self._publishes(at) else None
         self._scenarios.evaluate(customer, at, publish)
@@ -232,11 +236,12 @@ class Bonds:
     def reserve(
         self, customer: Customer, channel: str, action: str | None, at: int
     ) -> tuple[Permission, list[BondChange]]:
-        """Ask, and take a place where it is allowed; the record to publish. Raises as ``permission`` does."""
+        """Ask, and take a place where it is allowed; the record to publish. Before ``publish_from`` there is none, and
+        no place is taken. Raises as ``permission`` does."""
         permission = self.permission(customer, channel, action, at)
-        if permission.decision != "allow" or customer.bond_held:
-            return permission, []
         at = max(at, self.time(customer) or 0)
+        if permission.decision != "allow" or customer.bond_held or not self._publishes(at):
+            return permission, []
         bond = customer.bond
         bond.reservations += 1
         told = self._trigger_event(
@@ -279,12 +284,7 @@ class Bonds:
         """Decide what could not be decided while the customer was held."""
         customer.bond_held = False
         at = self.time(customer)
-        if at is None:
-            return []
-        out = self.evaluate(customer, at, "time")
-        if self._attributions is not None:
-            out += self._attributions.after_adoption(customer, at)
-        return out
+        return [] if at is None else self.evaluate(customer, at, "time", anew=True)
 
     # -- views -----------------------------------------------------------------------------------------------------
 

@@ -85,9 +85,10 @@ class Policy:
             until, reason = free, reason or obstacle
         return ALLOWED if reason is None else Permission("defer", until, reason)
 
-    def forget(self, bond: Bond, at: int) -> None:
-        """Let go of the places that no cap can count at ``at`` or later."""
-        start = at - self._longest
+    def forget(self, bond: Bond, at: int, ledger: int = 0) -> None:
+        """Let go of the places that no cap can count at ``at`` or later, and that are older than the ``ledger``
+        (milliseconds): as long as touches are kept, a changed program's caps may ask for both."""
+        start = at - max(self._longest, ledger)
         if any(placed.at <= start for placed in bond.placed):
             bond.placed = [placed for placed in bond.placed if placed.at > start]
 

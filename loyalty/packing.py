@@ -205,9 +205,10 @@ class Packing:
         return Packed(_TAG + _write(head), written, dropped)
 
     def _forget_places(self, bond: Bond, at: int) -> None:
-        """Let go of places that no cap can count any more: the longest of all policies, where there are two."""
+        """Let go of places that no cap can count any more: the longest of all policies, where there are two. Those
+        within the ledger stay: whether a customer was saved must not change what a next program's caps count."""
         if self._policies:
-            max(self._policies, key=attrgetter("reach")).forget(bond, at)
+            max(self._policies, key=attrgetter("reach")).forget(bond, at, self._ledger)
         else:
             bond.placed = []
 

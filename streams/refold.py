@@ -50,6 +50,11 @@ class Read:
     is_rerouted: bool
 
     @property
+    def at(self) -> Place:
+        """Where it stands."""
+        return self.topic, self.partition, self.record.offset, self.record.timestamp
+
+    @property
     def key(self) -> tuple[str, str, int]:
         """Under which the event counts once."""
         event: Any = self.event
@@ -236,6 +241,8 @@ class Refold:
         """Count what was left over."""
         left, self._in_transit = self.leftovers(), {}
         for read in left:
+            if read.at in self._dead:
+                continue  # its dead letter was published while this was folded
             if self._is_too_late(read) and not self._is_published(read.topic, read.partition, read.record):
                 self._too_late(read)
             else:

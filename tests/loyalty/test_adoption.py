@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loyalty import Customer, Rules
+from loyalty.bond import BondChange
+from schemas.bond_records import AttributionEvent, SegmentEvent, TriggerEvent
 from schemas.events import OverrideCommanded, TouchpointMade
 from schemas.program import Program
-from tests.loyalty.worlds import commands, events, named, programs
+from tests.loyalty.bond_stories import O2O, T0, WELCOME, bonded
+from tests.loyalty.worlds import DAY, commands, events, named, programs, purchase, touch
 
 NAMES = ("time", "tier", "tier_seq", "earned", "grace", "at_risk", "protection")
 
@@ -44,3 +47,14 @@ def test_who_adopts_a_record_stands_as_the_one_who_published_it(program: Program
         )
         rules.adopt(lost, rules.change_body(made[-1]), made[-1].beneath)
         assert {n: getattr(lost, n) for n in NAMES} == {n: getattr(customer, n) for n in NAMES}
+
+
+def test_who_was_held_is_told_of_the_segment_then_of_attributions_then_of_scenarios() -> None:
+    rules = Rules(bonded(attribution=O2O, scenarios=(WELCOME,)))
+    customer = rules.new_customer("900")
+    customer.bond_held = True
+    assert rules.touch(customer, touch(T0, "email"), None) == []
+    assert rules.apply(customer, purchase(T0 + DAY, channel="store"), None) == []
+    made = [change for change in rules.adopt_bond(customer, []) if isinstance(change, BondChange)]
+    assert [type(change.body) for change in made] == [SegmentEvent, AttributionEvent, TriggerEvent]
+    assert [change.mark.seq for change in made] == [1, 2, 3]

@@ -267,6 +267,21 @@ def test_before_publish_from_decisions_are_noted_in_silence() -> None:
     assert triggers(both) == []
 
 
+def test_before_publish_from_a_reservation_is_a_question_and_takes_no_place() -> None:
+    policy = ContactPolicy(caps=(Cap(1, within=DAY),), lapse=DAY)
+    own = program(publish_from=T0 + DAY, bonds=Bonds(segments=(REST,), contact_policy=policy))
+    both = BondPair(own)
+    both.take(touch(T0))
+    customer = both.shard.customers["900"]
+    permission, made = both.shard.rules.reserve(customer, "email", None, T0 + DAY - 1)
+    assert (permission.decision, made, customer.bond.seq) == ("allow", [], 0)
+    assert asked(both, T0 + DAY) == ("allow", None)
+    (record,) = both.shard.reserve("900", "email", T0 + DAY)
+    assert (record.status, record.event_id) == ("reserved", "grocery:reserved/900/1")
+    permission, _ = both.shard.rules.reserve(customer, "email", None, T0 + DAY + 1)
+    assert permission.decision == "defer"
+
+
 def test_a_new_program_finds_conditions_as_they_are() -> None:
     both = pair(purchase(T0, "a"))
     after = bonded(scenarios=(WELCOME, Scenario("back", "last_order", (Step("email", "c"),), after=5 * DAY)))
@@ -274,6 +289,16 @@ def test_a_new_program_finds_conditions_as_they_are() -> None:
     both.reference.change_program(after, T0 + DAY)
     both.take(sweep(20))
     assert triggers(both) == [("back", 1, 1, "sent", 5 * DAY)]
+
+
+def test_a_new_program_s_caps_count_what_was_sent_before_it_whether_the_customer_was_saved_or_not() -> None:
+    policy = ContactPolicy(lapse=10 * DAY)  # without a cap nothing asks for the place
+    capped = ContactPolicy(caps=(Cap(1, within=30 * DAY),), lapse=10 * DAY)
+    for saved in (("save", "900"), ("sweep", T0)):
+        both = pair(purchase(T0), saved, scenarios=(WELCOME,), contact_policy=policy)
+        both.take(("change", bonded(contact_policy=capped), T0 + DAY, False))
+        both.take(("move", "900"))
+        assert asked(both, T0 + 2 * DAY) == ("defer", 10 * DAY)
 
 
 def test_ids_and_sequences_are_those_of_the_customer() -> None:

@@ -11,9 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.events import OverrideCommanded, PurchaseMade, TouchpointMade
-from schemas.program import Program
+from schemas.program import Program, Tier
 from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS
-from tests.loyalty.worlds import START, UNIT, Event, commands, events, named, programs
+from streams.topics import DEAD_LETTERS
+from tests.loyalty.worlds import (
+    DAY,
+    START,
+    UNIT,
+    Event,
+    commands,
+    events,
+    named,
+    program,
+    programs,
+    purchase,
+)
 from tests.simulation import bonded
 from tests.streams.refold_world import World
 
@@ -175,6 +187,25 @@ def test_with_a_short_ledger_nothing_is_told_twice_either(
     for step in story:
         play.take(step)
     world.drain()
+    world.check()
+
+
+def test_a_dead_letter_that_a_worker_publishes_beside_a_rebuild_is_not_told_again() -> None:
+    """Of a record in the wrong place, which is judged at the very end."""
+    tiers = (Tier("new", 0, 0), Tier("once", 0, 1))
+    world = World(program(window=2 * DAY, ledger=2 * DAY, tiers=tiers), 3)
+    play = Play(world, ordered=False)
+    newest = purchase(START + 3 * DAY, customer_id="a")
+    home, _ = world.place(newest, 3)
+    late = ("append", purchase(START, customer_id="a"), home + 1, True, False, 0)
+    play.take(("append", newest, None, True, False, 0))
+    play.take(late)
+    play.take(("rebuild", 0, 1, True, True, []))
+    waiting = world.shards[(home + 1) % 3].outbox
+    assert [entry.topic for entries in waiting for entry in entries] == [DEAD_LETTERS]
+    play.take(("rebuild", 0, 1, False, False, [("publish", home + 1, 1)]))
+    world.drain()
+    assert len(world.dead) == 1
     world.check()
 
 
