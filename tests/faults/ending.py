@@ -8,7 +8,8 @@ from streams.protocols import INPUTS
 from tests.faults.expected import expect
 from tests.faults.processes import launch, metric
 from tests.faults.reading import read_found
-from tests.faults.verifier import Verdict, judge
+from tests.faults.verdict import Verdict
+from tests.faults.verifier import judge
 from tests.space import Read, Space, Worker, wait_until
 
 #: Seconds for which a worker of these tests goes on serving its pages.
@@ -80,5 +81,5 @@ async def verdict_of(space: Space, logs: Logs) -> Verdict:
     }
     expected = expect(space.program, read, space.partitions)
     newest = max(at for at in expected.newest if at is not None)
-    found = await read_found(space, newest)
+    found = await read_found(space, lambda: newest)
     return judge(expected, found, topic_prefix=space.settings.topic_prefix, stopped=True)

@@ -1,4 +1,8 @@
-"""What must be, from the inputs alone: placement and rerouting by the contract, the rest by `loyalty.batch`."""
+"""What must be, from the inputs alone: placement and rerouting by the contract, the rest by `loyalty.batch`.
+
+Tiers are computed by the program without bonds, which they do not rest on, as the batch computation of bonds is far too
+slow for logs of this length; of bonds its facts are asked, once.
+"""
 
 import heapq
 from collections import Counter
@@ -7,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+import msgspec
 from kafka.partitioner.default import murmur2
 
 from loyalty.batch import Batch
@@ -52,6 +57,10 @@ class Expected:
     #: Every record that must have been sent on, and every one that a worker did send on.
     sent_on: Counter[Copy] = field(default_factory=Counter)
     found_sent_on: Counter[Copy] = field(default_factory=Counter)
+    #: Every event that counts, by customer, with its topic and offset.
+    events: dict[str, list[tuple[str, int, Event]]] = field(default_factory=dict)
+    #: Newest touchpoint of all.
+    newest_touch: int | None = None
 
     def let_fall(self, until: int | None) -> None:
         """Let the clock come to `until` (epoch milliseconds), or, for None, to each partition's newest event."""
@@ -62,7 +71,14 @@ class Expected:
 
     def lines(self, at: int) -> dict[str, dict[str, Any]]:
         """The whole `state dump` as of an instant that is not before any event."""
-        return {line["customer_id"]: line for batch in self.batches for line in batch.lines(at)}
+        lines = {line["customer_id"]: line for batch in self.batches for line in batch.lines(at)}
+        if self.program.bonds is not None and self.program.bonds.segments:
+            for batch in self.batches:
+                for customer_id, customer in batch.customers.items():
+                    facts = customer.bond.facts
+                    lines[customer_id]["segment"] = facts.segment(self.program, at)
+                    lines[customer_id]["attachment"] = facts.attachment(self.program, at)
+        return lines
 
 
 def home(customer_id: str, partitions: int) -> int:
@@ -78,9 +94,10 @@ def expect(
     `within`: the wall clock's further condition for a partition to count as ordered, that each record was appended
     at most so many milliseconds after its `occurred_at`.
     """
+    tiers = msgspec.structs.replace(program, bonds=None)
     expected = Expected(
         program,
-        [Batch(program) for _ in range(partitions)],
+        [Batch(tiers) for _ in range(partitions)],
         [None] * partitions,
         [True] * partitions,
     )
@@ -91,14 +108,14 @@ def expect(
         COMMANDS: decoder.command,
     }
     for partition in range(partitions):
-        for topic, record in _merged(inputs, partition):
+        for topic, record in merged(inputs, partition):
             event = _place(expected, decode[topic], topic, record)
             if event is not None:
                 _count(expected, topic, record, event, within)
     return expected
 
 
-def _merged(inputs: Mapping[str, Sequence[Read]], partition: int) -> Iterator[tuple[str, Read]]:
+def merged(inputs: Mapping[str, Sequence[Read]], partition: int) -> Iterator[tuple[str, Read]]:
     """One partition's logs as one, by append time; of records of one time the purchases first.
 
     The order between the topics matters for commands only, which wait for the purchases appended before them.
@@ -143,7 +160,11 @@ def _count(expected: Expected, topic: str, record: Read, event: Event, within: i
     counts = batch.read(event)
     if batch.too_late > late:
         expected.dead_letters[topic, partition, record.offset] = record, "too_late"
-    if not counts or isinstance(event, TouchpointMade):
+    if not counts:
+        return
+    expected.events.setdefault(event.customer_id, []).append((topic, record.offset, event))
+    if isinstance(event, TouchpointMade):
+        expected.newest_touch = max(event.occurred_at, expected.newest_touch or 0)
         return
     if isinstance(event, OverrideCommanded):
         expected.commanded.add(event.customer_id)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from tests.faults.marketing import Marketing
 from tests.space import TOPICS, Space, purchase, refund, touchpoint
 
 START = 1_500_000_000_000
@@ -22,8 +23,9 @@ class Sent(NamedTuple):
 
 
 def stream(seed: int, customers: int = 250, start: int = START, step: int = STEP) -> Iterator[Sent]:
-    """Purchases, refunds (in part, in full, too much, of an order that never was), touchpoints, second sends of what
-    was just sent, and now and then what is no event: for ever, each purchase and refund later than the one before."""
+    """Purchases, refunds (in part, in full, too much, of an order that never was), touchpoints of every kind that bonds
+    ask for, second sends of what was just sent, and now and then what is no event: for ever, each purchase and refund
+    later than the one before."""
     random_ = random.Random(seed)
     orders: dict[str, list[str]] = {}
     last: Sent | None = None
@@ -32,26 +34,66 @@ def stream(seed: int, customers: int = 250, start: int = START, step: int = STEP
         number += 1
         customer, at = f"c{random_.randrange(customers)}", start + number * step
         kind = random_.random()
-        if kind < 0.08:
-            way = random_.choice(("inbound", "outbound"))
-            event: dict[str, Any] = touchpoint(customer, number, random_.choice(("email", "web")), way, at)
-        elif kind < 0.16 and orders.get(customer):
+        if kind < 0.16:
+            event: dict[str, Any] = touched(random_, customer, number, at)
+        elif kind < 0.24 and orders.get(customer):
             event = refund(
                 customer, number, random_.choice(orders[customer][-6:]), random_.choice(("3.00", "31.00")), at
             )
-        elif kind < 0.17:
+        elif kind < 0.25:
             event = refund(customer, number, f"never{number}", "5.00", at)
-        elif kind < 0.20 and last is not None:
+        elif kind < 0.28 and last is not None:
             yield last
             continue
-        elif kind < 0.205:
+        elif kind < 0.285:
             yield Sent("purchases", customer.encode(), b"{no event %d" % number)
             continue
         else:
-            event = purchase(customer, number, f"{random_.randrange(3_000) / 100:.2f}", at)
+            event = purchase(customer, number, f"{random_.randrange(3_000) / 100:.2f}", at, **bought(random_))
             orders.setdefault(customer, []).append(event["order_id"])
         last = Sent(TOPICS.get(event["type"], "purchases"), customer.encode(), json.dumps(event).encode())
         yield last
+
+
+CAMPAIGNS = (None, "spring", "summer", "coupon")
+SUBSCRIPTIONS = ("coffee", "tea")
+
+
+def touched(random_: random.Random, customer: str, number: int, at: int) -> dict[str, Any]:
+    """A touchpoint. One that pauses, resumes or cancels names its subscription: without one it means those that are
+    known when it is read, and between two topics that is nobody's promise."""
+    if random_.random() < 0.6:
+        channel, way = random_.choice(("email", "web", "store", "store")), "inbound"
+        action = random_.choice((None, "visit", "visit", "review", "pause", "resume", "cancel"))
+    else:
+        channel, way = random_.choice(("email", "web", "sns")), "outbound"
+        action = random_.choice((None, None, "receipt"))
+    is_of_subscription = action in ("pause", "resume", "cancel")
+    said = {
+        "action": action,
+        "campaign_id": random_.choice(CAMPAIGNS),
+        "store_id": random_.choice((None, "s1", "s2")) if channel == "store" else None,
+        "subscription_id": random_.choice(SUBSCRIPTIONS) if is_of_subscription else None,
+        "timezone": random_.choice(("Asia/Tokyo", "America/New_York")) if random_.random() < 0.05 else None,
+    }
+    return touchpoint(customer, number, channel, way, at) | _present(said)
+
+
+def bought(random_: random.Random) -> dict[str, Any]:
+    """What a purchase says beside its order and its amount."""
+    channel = random_.choice((None, "web", "store"))
+    return _present(
+        {
+            "channel": channel,
+            "store_id": random_.choice((None, "s1", "s2")) if channel != "web" else None,
+            "campaign_id": random_.choice(CAMPAIGNS),
+            "subscription_id": random_.choice((*SUBSCRIPTIONS, *[None] * 6)),
+        }
+    )
+
+
+def _present(said: dict[str, str | None]) -> dict[str, Any]:
+    return {name: value for name, value in said.items() if value is not None}
 
 
 class Load:
@@ -59,7 +101,7 @@ class Load:
     acknowledged.
 
     The producer is idempotent, so a broker that goes away meanwhile changes neither what stands in the log nor its
-    order.
+    order. Where the program has scenarios, marketing works beside it, from `start` to `stop`.
     """
 
     def __init__(self, space: Space, events: Iterator[Sent], rate: float = 400) -> None:
@@ -77,6 +119,8 @@ class Load:
         self._stop = threading.Event()
         self._failed: list[str] = []
         self._thread: threading.Thread | None = None
+        bonds = space.program.bonds
+        self.marketing = Marketing(space) if bonds is not None and bonds.scenarios else None
 
     def send(self, count: int) -> None:
         """Send so many at once, from the caller's thread; only while the load does not run."""
@@ -89,6 +133,8 @@ class Load:
         left = self._producer.flush(120)
         assert left == 0, f"{left} events were not taken"
         assert not self._failed, self._failed[:3]
+        if self.marketing is not None:
+            self.marketing.flush()
 
     def _one(self) -> None:
         sent = next(self._events)
@@ -120,6 +166,8 @@ class Load:
         self._stop.clear()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self._thread.start()
+        if self.marketing is not None:
+            self.marketing.start()
 
     def stop(self) -> None:
         """Pause; all that was sent is acknowledged."""
@@ -132,6 +180,8 @@ class Load:
         if self._thread is not None:
             self._thread.join(30)
             self._thread = None
+        if self.marketing is not None:
+            self.marketing.stop()
 
     def __enter__(self) -> Self:
         self.start()

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ from tests.space import Read, Space, text_of
 
 #: Rank and sequence of a customer: tier, tier_seq.
 Standing = tuple[str, int]
+#: What is told of bonds.
+BOND_TOPICS = ("segment-changes", "nurturing-triggers", "attributions")
 
 
 class Follower:
@@ -91,21 +93,39 @@ class Found:
     tiers: list[Read] = field(default_factory=list)
     uncommitted: list[Read] = field(default_factory=list)
     dead_letters: list[Read] = field(default_factory=list)
+    #: What is told of bonds, by topic; and all that was ever written there, aborted or not.
+    bonds: dict[str, list[Read]] = field(default_factory=dict)
+    uncommitted_bonds: list[Read] = field(default_factory=list)
     #: `kizuna state dump --json` by customer, as of `as_of` (epoch milliseconds).
     as_of: int = 0
     dump: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: By customer: what is packed in Redis, and what the hash says that any client may read.
     stored: dict[str, Standing] = field(default_factory=dict)
     readable: dict[str, Standing] = field(default_factory=dict)
+    #: The segment by customer, in both, where the program has segments; and how many records of the bond were decided.
+    segments: dict[str, str | None] = field(default_factory=dict)
+    readable_segments: dict[str, str | None] = field(default_factory=dict)
+    decided: dict[str, int] = field(default_factory=dict)
 
 
-async def read_found(space: Space, as_of: int) -> Found:
-    """Read all outputs and the state; where time brought something meanwhile (in the wall clock), once more."""
+async def read_found(space: Space, as_of: Callable[[], int]) -> Found:
+    """Read all outputs and the state; where time brought something meanwhile (in the wall clock), once more.
+
+    `as_of`: gives the instant of the dump, as time goes on.
+    """
     while True:
-        before = len(_all(space, "tier-changes"))
-        found = await _read_once(space, as_of)
-        if len(found.changes) == before:
+        before = _told(space)
+        found = await _read_once(space, as_of())
+        if len(found.changes) + sum(map(len, found.bonds.values())) == before:
             return found
+
+
+def _told(space: Space) -> int:
+    return sum(len(_all(space, topic)) for topic in ("tier-changes", *_bond_topics(space)))
+
+
+def _bond_topics(space: Space) -> tuple[str, ...]:
+    return () if space.program.bonds is None else BOND_TOPICS
 
 
 async def _read_once(space: Space, as_of: int) -> Found:
@@ -116,13 +136,18 @@ async def _read_once(space: Space, as_of: int) -> Found:
         async for rules, customer in inspection.stored():
             tier = rules.program.tiers[customer.tier].name
             found.stored[customer.customer_id] = tier, customer.tier_seq
+            found.segments[customer.customer_id] = customer.bond.segment
+            found.decided[customer.customer_id] = customer.bond.seq
     finally:
         await inspection.close()
-    found.readable = _readable(space, found.stored)
+    _read_readable(space, found)
     found.changes = _all(space, "tier-changes")
     found.uncommitted = _all(space, "tier-changes", "read_uncommitted")
     found.tiers = _all(space, "customer-tiers")
     found.dead_letters = _all(space, "dead-letters")
+    for topic in _bond_topics(space):
+        found.bonds[topic] = _all(space, topic)
+        found.uncommitted_bonds += _all(space, topic, "read_uncommitted")
     return found
 
 
@@ -130,11 +155,14 @@ def _all(space: Space, topic: str, isolation: str = "read_committed") -> list[Re
     return Follower(space.stack.brokers, space.topic(topic), isolation).follow()
 
 
-def _readable(space: Space, customer_ids: Iterable[str]) -> dict[str, Standing]:
-    ids = list(customer_ids)
+def _read_readable(space: Space, found: Found) -> None:
+    ids = list(found.stored)
     with space.redis.pipeline(transaction=False) as pipe:
         for customer_id in ids:
             key = f"{space.settings.redis_prefix}:{{{space.home(customer_id)}}}:customer:{customer_id}"
-            pipe.hmget(key, ["tier", "tier_seq"])
+            pipe.hmget(key, ["tier", "tier_seq", "segment"])
         shown = pipe.execute()
-    return {i: (tier, int(seq)) for i, (tier, seq) in zip(ids, shown, strict=True) if tier is not None}
+    for customer_id, (tier, seq, segment) in zip(ids, shown, strict=True):
+        if tier is not None:
+            found.readable[customer_id] = tier, int(seq)
+            found.readable_segments[customer_id] = segment

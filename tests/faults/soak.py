@@ -23,9 +23,10 @@ from cli.local_stack import KafkaServer
 from tests.faults.load import Load, stream
 from tests.faults.processes import launch, metric, resume, stepped
 from tests.faults.proxy import Proxy
+from tests.faults.sections import with_bonds
 from tests.faults.stepped import Step
 from tests.faults.valkey import OwnValkey
-from tests.faults.verifier import Verdict, verify
+from tests.faults.verifier import verify
 from tests.space import Servers, Space, Worker, wait_until
 
 PARTITIONS = 6
@@ -278,7 +279,7 @@ async def soak(
             stack.callback(server.kill)
             server.start()
         proxy = stack.enter_context(Proxy(valkey.port))
-        usual: dict[str, Any] = {"clock": "event", "window": "30d", "ledger": "120d", "silver": "60.00"}
+        usual: dict[str, Any] = {"clock": "event", "program": with_bonds(silver="60.00")}
         space = stack.enter_context(
             Space(Servers(kafka.address, valkey.url), directory, partitions=PARTITIONS, **usual)  # type: ignore[arg-type]
         )
@@ -289,7 +290,7 @@ async def soak(
             sent = load.sent
         tell(f"{run._minutes()}  no more faults; {sent:,} events were sent; the verifier reads the log")
         run._revive()
-        verdict: Verdict = await verify(space, lost_writes=True, seconds=300)
+        verdict = await verify(space, lost_writes=True, seconds=300)
         run.judge_processes()
         return {
             "seed": seed,
@@ -303,6 +304,10 @@ async def soak(
             "changes": verdict.changes,
             "promised": verdict.promised,
             "dead_letters": verdict.dead_letters,
+            "records_of_bonds": verdict.told,
+            "triggers": dict(verdict.triggers),
+            "last_segments": verdict.segments,
+            "last_attributions": verdict.attributions,
             "wrong": [*run.wrong, *verdict.wrong],
             "clean": verdict.is_clean and not run.wrong,
         }
@@ -343,6 +348,11 @@ def _tell(found: dict[str, Any]) -> None:
     click.echo(
         f"{found['sent']:,} events, {found['customers']:,} customers, {found['changes']:,} changes "
         f"({found['promised']:,} of them promised), {found['dead_letters']:,} dead letters"
+    )
+    triggers = ", ".join(f"{count:,} {status}" for status, count in sorted(found["triggers"].items()))
+    click.echo(
+        f"{found['records_of_bonds']:,} records of bonds, {found['last_segments']:,} last segments and "
+        f"{found['last_attributions']:,} attributions as the log says, triggers: {triggers}"
     )
     for line in found["wrong"][:20]:
         click.secho(f"  {line}", fg="red")

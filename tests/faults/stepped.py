@@ -1,9 +1,9 @@
 """`kizuna worker`, the real one, that kills or suspends itself at a named step of its work, the n-th time.
 
 Run as `python -m tests.faults.stepped`, told by variables: FAULT_STEP (one of STEPS), FAULT_TIMES (1 unless given),
-FAULT_SIGNAL (KILL or STOP), FAULT_FILE, and FAULT_AFTER: how many commits of this process must have been answered
-before a step counts. The file is made just before the signal and says the step, so that a test knows that the fault
-bit; of a worker that was resumed it also says how the call ended.
+FAULT_SIGNAL (KILL or STOP), FAULT_FILE, and FAULT_AFTER: how many commits of this process, of what it had read, must
+have been answered before a step counts. The file is made just before the signal and says the step, so that a test
+knows that the fault bit; of a worker that was resumed it also says how the call ended.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from streams.kafka_log import KafkaWriter
+from streams.protocols import Commit
 from streams.redis_store import RedisStore
 
 
@@ -78,7 +79,7 @@ def arm(environ: dict[str, str]) -> None:
                 # Whoever gives up on it: how it ends is to be known.
                 return await asyncio.shield(call)
             result = await method(self, *args, **kwargs)
-            if name == "commit":
+            if any(isinstance(arg, Commit) and arg.topic is not None for arg in args):
                 fault.commits += 1
             if after is not None:
                 fault.at(after)

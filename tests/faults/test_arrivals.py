@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.faults.load import START
+from tests.faults.load import START, bought, touched
 from tests.faults.processes import evict, launch, metric, stepped
+from tests.faults.sections import with_bonds
 from tests.faults.stepped import Step
 from tests.faults.verifier import verify
-from tests.space import DAY, Space, purchase, refund, text_of, touchpoint
+from tests.space import DAY, Space, purchase, refund, text_of
 
 LEDGER = 30 * DAY
 NOW = START + 100 * DAY
@@ -105,7 +106,7 @@ STORIES: dict[str, Story] = {
 
 
 async def test_each_kind_of_arrival_counts_as_the_contract_says(new_space: Callable[..., Space]) -> None:
-    space = new_space(partitions=1, clock="event", window="10d", ledger="30d")
+    space = new_space(partitions=1, clock="event", program=with_bonds("10d", "30d"))
     launch(space).wait_ready()
     named = {
         name: [event | {"customer_id": name} for event in events] for name, (events, _) in STORIES.items()
@@ -143,16 +144,18 @@ def arrivals(seed: int, count: int) -> list[dict[str, Any]]:
 
     for number in range(count):
         c, at = f"c{random_.randrange(120)}", START + number * (90 * DAY // count)
-        if random_.random() < 0.1:
-            arrive(touchpoint(c, number, random_.choice(("email", "store")), "inbound", at), at)
+        if random_.random() < 0.3:
+            arrive(touched(random_, c, number, at), at)
             continue
         amount = f"{random_.randrange(6_000) / 100:.2f}"
-        arrive(purchase(c, number, amount, at), at)
+        arrive(purchase(c, number, amount, at, **bought(random_)), at)
         if random_.random() < 0.1:
             arrive(purchase(c, f"{number}b", "7.77", at + 60_000, order_id=f"o{number}"), at)
         for part in range(random_.choice((0, 0, 0, 1, 2))):
             # Before its purchase, soon after, after the window, after the ledger.
             then = at + random_.choice((-DAY, 3_600_000, 12 * DAY, 31 * DAY))
+            # Not so late that in the end every order is older than the ledger.
+            then = min(then, START + 95 * DAY)
             returned = random_.choice((amount, "5.00"))
             if float(returned) > 0:
                 arrive(refund(c, f"{number}r{part}", f"o{number}", returned, then), then)
@@ -164,7 +167,7 @@ def arrivals(seed: int, count: int) -> list[dict[str, Any]]:
 async def test_shuffled_doubled_late_and_on_both_sides_of_the_ledger_with_a_worker_killed_at_it(
     new_space: Callable[..., Space],
 ) -> None:
-    space = new_space(partitions=4, clock="event", window="10d", ledger="30d", silver="100.00")
+    space = new_space(partitions=4, clock="event", program=with_bonds("10d", "30d"))
     events = arrivals(10, 4_000)
     for start in range(0, len(events), 1_500):
         space.publish(events[start : start + 1_500])
@@ -178,5 +181,7 @@ async def test_shuffled_doubled_late_and_on_both_sides_of_the_ledger_with_a_work
     assert verdict.is_clean, verdict
     assert verdict.dead_letters > 50, "nothing was too late"
     assert verdict.changes > 300
+    assert verdict.bonded > 50, verdict
     assert len({json.dumps(event) for event in events}) < len(events) - 300
-    assert metric(worker, "kizuna_duplicates_total") > 100
+    # Of them the worker that was killed has counted some, more or less.
+    assert metric(worker, "kizuna_duplicates_total") > 20

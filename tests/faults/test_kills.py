@@ -10,14 +10,16 @@ import pytest
 
 from tests.faults.load import Load, Sent, stream
 from tests.faults.processes import evict, launch, metric, stepped
+from tests.faults.sections import with_bonds
 from tests.faults.stepped import Step
 from tests.faults.verifier import verify
-from tests.space import PROGRAM, Space, now_ms, purchase, wait_until
+from tests.space import Space, now_ms, purchase, wait_until
 
 
 async def die_and_recover(space: Space, deaths: list[tuple[Step, int]], seed: int) -> None:
     """One worker after the other dies at its step while events come; the last one finishes the work."""
-    load = Load(space, stream(seed))
+    # Many deaths take minutes, and the verifier's time grows with the square of the log.
+    load = Load(space, stream(seed), rate=400 if len(deaths) < 10 else 150)
     load.send(2_000)
     with load:
         for step, times in deaths:
@@ -35,7 +37,10 @@ async def die_and_recover(space: Space, deaths: list[tuple[Step, int]], seed: in
         verdict = await verify(space)
     print(verdict)
     assert verdict.is_clean, verdict
-    assert min(verdict.promised, verdict.dead_letters) > 10, verdict
+    assert min(verdict.promised, verdict.dead_letters, verdict.bonded, verdict.goals) > 10, verdict
+    # What marketing sends comes back never, once or twice.
+    assert load.marketing is not None
+    assert min(load.marketing.came_back[times] for times in (0, 1, 2)) > 10, load.marketing.came_back
     assert metric(last, "kizuna_take_overs_total") >= space.partitions
 
 
@@ -56,8 +61,10 @@ async def test_thirty_kills_each_after_a_commit_of_that_life(space: Space) -> No
 @pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_killed_from_outside_and_left_in_the_group_its_shards_go_to_the_other_worker(
-    space: Space,
+    tiers_space: Space,
 ) -> None:
+    """With tiers alone: the promises of a program that keeps no bonds are the same."""
+    space = tiers_space
     load = Load(space, stream(3))
     load.send(2_000)
     one, other = launch(space), launch(space)
@@ -89,7 +96,7 @@ def live(seed: int) -> Iterator[Sent]:
 async def test_what_fell_due_by_the_wall_clock_while_nobody_worked_falls_at_its_instant_and_once(
     new_space: Callable[..., Space],
 ) -> None:
-    program = PROGRAM.format(window="15s", ledger="1h", silver="100.00")
+    program = with_bonds("15s", "1h", "100.00", "s")
     program = program.replace("ledger =", 'allowed_lateness = "4s"\nledger =')
     space = new_space(partitions=4, clock="wall", program=program)
     first = stepped(space, Step.IN_TRANSACTION, 40, after=1)

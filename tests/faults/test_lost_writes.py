@@ -14,10 +14,13 @@ from tests.faults.load import Load, stream
 from tests.faults.processes import count, evict, launch, metric, progress
 from tests.faults.proxy import Proxy
 from tests.faults.reading import Follower
+from tests.faults.sections import BONDED, with_bonds
 from tests.faults.valkey import OwnValkey, wait_replicated
 from tests.faults.verifier import verify
 from tests.space import Servers, Space, now_ms, purchase, text_of, wait_until
 
+#: What follows from the facts alone.
+FROM_FACTS = ("tier-changes", "segment-changes", "attributions")
 HEALS = "the store has lost what"
 
 
@@ -42,7 +45,7 @@ def make(stack: LocalStack, new_space: Callable[..., Space]) -> Callable[..., Sp
     """A space on a Redis of the test's own."""
 
     def made(url: str, **options: Any) -> Space:
-        usual = {"partitions": 3, "clock": "event", "window": "30d", "ledger": "120d", "silver": "100.00"}
+        usual = {"partitions": 3} | BONDED
         return new_space(servers=Servers(stack.brokers, url), **usual | options)
 
     return made
@@ -52,9 +55,15 @@ def versions(space: Space) -> list[int]:
     return [int(space.redis.hget(f"{space.name}:{{{p}}}:shard", "version")) for p in range(space.partitions)]
 
 
-def published(space: Space) -> int:
-    """How many changes are out."""
-    return len(Follower(space.stack.brokers, space.topic("tier-changes")).follow())
+def published(space: Space, *topics: str) -> int:
+    """How many records are out: tier changes, or of these topics."""
+    followers = [Follower(space.stack.brokers, space.topic(topic)) for topic in topics or ("tier-changes",)]
+    return sum(len(follower.follow()) for follower in followers)
+
+
+def waiting(space: Space) -> int:
+    """How many entries the outboxes hold."""
+    return sum(space.redis.llen(f"{space.name}:{{{p}}}:outbox") for p in range(space.partitions))
 
 
 def work(space: Space, seconds: float) -> None:
@@ -103,7 +112,7 @@ async def test_redis_restarted_at_work(valkeys: Callable[..., OwnValkey], make: 
         load.stop()
     verdict = await verify(space)
     assert verdict.is_clean, verdict
-    assert verdict.promised > 10, verdict
+    assert min(verdict.promised, verdict.bonded) > 10, verdict
     assert metric(worker, "kizuna_shards_lost_total") > 0, "no restart hit a shard at work"
 
 
@@ -115,12 +124,14 @@ async def test_redis_killed_and_seconds_of_its_file_lost_with_changes_already_ou
     """The worker stays; its shards were busy."""
     valkey = valkeys()
     space = make(valkey.url)
-    load = Load(space, stream(41), rate=1_000)
+    load = Load(space, stream(41), rate=500)
     load.send(3_000)
     worker = launch(space).wait_ready()
     with load:
         wait_until(progress(space), 40, "progress")
         work(space, seconds + 2)
+        # What is published seconds later is not lost with the last seconds.
+        wait_until(lambda: waiting(space) < 100, 60, "hardly anything left to publish")
         before, out = versions(space), published(space)
         valkey.kill()
         assert valkey.cut_seconds(seconds) > 0
@@ -131,7 +142,7 @@ async def test_redis_killed_and_seconds_of_its_file_lost_with_changes_already_ou
         load.stop()
     verdict = await verify(space, lost_writes=True)
     assert verdict.is_clean, verdict
-    assert verdict.promised > 10, verdict
+    assert min(verdict.promised, verdict.bonded) > 10, verdict
     assert verdict.changes > out
     assert metric(worker, "kizuna_pending_adoptions") == 0
 
@@ -149,7 +160,7 @@ async def test_an_idle_shard_whose_redis_lost_writes_reads_again_without_a_rebal
     worker = launch(space).wait_ready()
     load.send(3_000)
     space.wait_read()
-    out = published(space)
+    out, told = published(space), published(space, *FROM_FACTS)
     take_overs = metric(worker, "kizuna_take_overs_total")
     before = versions(space)
     wait_until(lambda: of_group(space) == of_store(space), 20, "the group has committed all")
@@ -163,7 +174,9 @@ async def test_an_idle_shard_whose_redis_lost_writes_reads_again_without_a_rebal
     assert is_ahead(of_group(space), of_store(space))
     verdict = await verify(space, lost_writes=True)
     assert verdict.is_clean, verdict
-    assert verdict.changes == out, "it published more than it had"
+    # A trigger that was not out may be: what began and ended on the way depends on what had been read by then.
+    assert (verdict.changes, published(space, *FROM_FACTS)) == (out, told), "it published more than it had"
+    assert told > 100
     assert metric(worker, "kizuna_take_overs_total") > take_overs
     assert count(worker, HEALS) > 0
 
@@ -194,7 +207,7 @@ async def test_the_worker_dies_with_redis_and_another_takes_over_what_is_left(
         load.stop()
     verdict = await verify(space, lost_writes=True)
     assert verdict.is_clean, verdict
-    assert verdict.promised > 10, verdict
+    assert min(verdict.promised, verdict.bonded) > 10, verdict
 
 
 @pytest.mark.long
@@ -228,7 +241,7 @@ async def test_a_replica_behind_its_primary_is_promoted(
             load.stop()
         verdict = await verify(space, lost_writes=True)
     assert verdict.is_clean, verdict
-    assert verdict.promised > 10, verdict
+    assert min(verdict.promised, verdict.bonded) > 10, verdict
 
 
 @pytest.mark.timeout(120)
@@ -240,7 +253,7 @@ async def test_events_read_again_in_another_order_give_no_id_two_bodies(
     there would have been none. Redis loses the fall, before or after that purchase was read; read again, the purchase
     is there before any sweep goes."""
     valkey = valkeys()
-    space = make(valkey.url, partitions=1, clock="wall", window="20s", ledger="1h", silver="10.00")
+    space = make(valkey.url, partitions=1, clock="wall", program=with_bonds("20s", "1h", "10.00", "s"))
     worker = launch(space).wait_ready()
     bought = now_ms() - 20_000 + 6_000
     fell = text_of(bought + 20_000)

@@ -16,6 +16,7 @@ from streams.redis_store import script
 from tests.faults.load import Load, stream
 from tests.faults.processes import count, launch, metric, progress
 from tests.faults.proxy import Proxy
+from tests.faults.sections import BONDED
 from tests.faults.valkey import OwnValkey
 from tests.faults.verifier import verify
 from tests.space import Servers, Space, Worker, wait_until
@@ -56,7 +57,7 @@ class World:
         self.load.stop()
         verdict = await verify(self.space)
         assert verdict.is_clean, verdict
-        assert verdict.promised > 10, verdict
+        assert min(verdict.promised, verdict.bonded) > 10, verdict
         assert self.worker.process.poll() is None, self.worker.log.read_text()
 
 
@@ -71,10 +72,7 @@ def module_world(
             space = module_space(
                 servers=Servers(stack.brokers, f"redis://{proxy.address}/0"),
                 partitions=3,
-                clock="event",
-                window="30d",
-                ledger="120d",
-                silver="100.00",
+                **BONDED,
             )
             load = Load(space, stream(6))
             load.send(2_000)
@@ -184,12 +182,19 @@ async def test_flushed_scripts_and_functions_stop_nothing(world: World) -> None:
 )
 async def test_a_reply_that_is_lost_after_the_script_ran_doubles_nothing(world: World, name: str) -> None:
     proxy, lost = world.proxy, world.lost
+
+    def is_dropped(before: int) -> bool:
+        if name == "take_over" and proxy.dropped == before:
+            # A cut while no command is under way is not noticed: a connection is made anew, and no shard is lost.
+            proxy.drop_reply(sha(name))
+            proxy.cut()
+            time.sleep(0.5)
+        return proxy.dropped > before
+
     for _ in range(2):
         dropped = proxy.dropped
         proxy.drop_reply(sha(name))
-        if name == "take_over":
-            proxy.cut()
-        wait_until(lambda: proxy.dropped > dropped, 30, "a dropped reply")  # noqa: B023
+        wait_until(lambda: is_dropped(dropped), 30, "a dropped reply")  # noqa: B023
         wait_until(progress(world.space), 40, "progress after it")
     assert world.lost > lost
     await world.goes_on()

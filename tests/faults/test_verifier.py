@@ -3,86 +3,17 @@
 import json
 from collections.abc import Callable
 from copy import deepcopy
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from schemas.program import load_program
-from schemas.tier_change import encode, headers
-from tests.faults.expected import REROUTED, Expected, expect, home
-from tests.faults.load import START, STEP, stream
-from tests.faults.verifier import Found, judge
-from tests.space import PROGRAM, Read, purchase
-
-PARTITIONS = 2
-#: A thousand events take 69 days, so that customers fall, too.
-SLOWLY = 20 * STEP
-LATE = START + 10_000 * 86_400_000
-
-
-def log_of(misplaced: bool = True) -> dict[str, list[Read]]:
-    """Some of the load, and a record that stood in the wrong place and was sent on."""
-    logs: dict[str, list[Read]] = {"purchases": [], "touchpoints": [], "customer-commands": []}
-    ends: dict[tuple[str, int], int] = {}
-
-    def append(topic: str, partition: int, key: bytes, value: bytes, mark: bool = False) -> None:
-        offset = ends[topic, partition] = ends.get((topic, partition), -1) + 1
-        marks: list[tuple[str, bytes | None]] = [(REROUTED, b"1")] if mark else []
-        logs[topic].append(Read(partition, offset, LATE, key, value, marks))
-
-    for sent in islice(stream(5, customers=20, step=SLOWLY), 1_000):
-        append(sent.topic, home(sent.key.decode(), PARTITIONS), sent.key, sent.value)
-    if misplaced:
-        value = json.dumps(purchase("c1", "misplaced", "1.00", START + 1_001 * SLOWLY)).encode()
-        right = home("c1", PARTITIONS)
-        append("purchases", 1 - right, b"c1", value)
-        append("purchases", right, b"c1", value, mark=True)
-    return logs
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    file = tmp_path_factory.mktemp("program") / "program.toml"
-    file.write_text(PROGRAM.format(window="30d", ledger="120d", silver="100.00"))
-    return load_program(Path(file))
-
-
-@pytest.fixture(scope="module")
-def computed(program: Any) -> Expected:
-    return expect(program, log_of(), PARTITIONS)
-
-
-@pytest.fixture
-def expected(computed: Expected) -> Expected:
-    return deepcopy(computed)
-
-
-@pytest.fixture(scope="module")
-def right(program: Any, computed: Expected) -> Found:
-    """What must come out, made of the batch computation."""
-    expected = deepcopy(computed)
-    expected.let_fall(None)
-    newest = max(at for at in expected.newest if at is not None)
-    found = Found(as_of=newest, dump=expected.lines(newest))
-    for partition, batch in enumerate(expected.batches):
-        for customer_id, customer in batch.customers.items():
-            standing = program.tiers[0].name, 0
-            for offset, change in enumerate(customer.changes):
-                record = Read(partition, offset, 0, customer_id.encode(), encode(change), [*headers(change)])
-                found.changes.append(record)
-                found.tiers.append(record)
-                standing = change.tier, change.tier_seq
-            found.stored[customer_id] = found.readable[customer_id] = standing
-    found.uncommitted = list(found.changes)
-    for (topic, partition, offset), (record, reason) in expected.dead_letters.items():
-        told = (reason, "value: told", topic, partition, offset, record.timestamp)
-        names = ("reason", "detail", "topic", "partition", "offset", "timestamp")
-        ours = [(f"dlq-{name}", str(value).encode()) for name, value in zip(names, told, strict=True)]
-        found.dead_letters.append(Read(0, 0, 0, record.key, record.value, [*record.headers, *ours]))
-    return found
+from tests.faults.expected import Expected, expect, home
+from tests.faults.load import START, STEP
+from tests.faults.reading import Found
+from tests.faults.right import LATE, PARTITIONS, body, log_of, tell_bonds
+from tests.faults.verifier import judge
+from tests.space import Read, purchase
 
 
 def test_right_outputs_are_clean_and_much_was_compared(expected: Expected, right: Found) -> None:
@@ -90,14 +21,13 @@ def test_right_outputs_are_clean_and_much_was_compared(expected: Expected, right
     assert verdict.wrong == []
     assert verdict.is_clean
     assert (verdict.customers, verdict.dead_letters > 1, verdict.promised > 20) == (20, True, True)
+    assert (verdict.segments, verdict.told > 300, verdict.attributions > 100) == (20, True, True)
+    assert min(verdict.triggers[status] for status in ("sent", "held_out", "suppressed")) > 5, verdict
+    assert min(verdict.full_caps, verdict.goals) > 20, verdict
 
 
 def test_nothing_compared_is_not_clean(program: Any) -> None:
     assert not judge(expect(program, {}, PARTITIONS), Found()).is_clean
-
-
-def body(record: Read, **fields: Any) -> Read:
-    return record._replace(value=json.dumps(record.json | fields).encode())
 
 
 def change_last(found: Found, **fields: Any) -> None:
@@ -232,6 +162,7 @@ def test_out_of_time_order_the_changes_may_differ_from_the_batch_computation_but
     found = deepcopy(right)
     found.dump = msgspec.to_builtins(expect(program, logs, PARTITIONS).lines(found.as_of))
     change_last(found, cause_event_id="e0")
+    tell_bonds(found, program, logs)
     assert judge(expected, found).is_clean
     lost_event(found)
     assert not judge(expect(program, logs, PARTITIONS), found).is_clean

@@ -6,10 +6,8 @@ outputs.
 """
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -20,41 +18,12 @@ from streams.protocols import PURCHASES
 from streams.settings import ClockKind
 from tests.faults.expected import Expected, expect, home
 from tests.faults.reading import Found, Inputs, read_found
+from tests.faults.verdict import Verdict, short
+from tests.faults.verifier_bonds import judge_bonds
 from tests.space import Read, Space, now_ms, wait_until
 
 DLQ = ("dlq-reason", "dlq-detail", "dlq-topic", "dlq-partition", "dlq-offset", "dlq-timestamp")
 _KEPT = 64 * 1024
-
-
-@dataclass(slots=True)
-class Verdict:
-    """How much was compared, and what is wrong, a line each."""
-
-    customers: int = 0
-    changes: int = 0
-    #: Changes that had to be the batch computation's, their partition's input having come in time order.
-    promised: int = 0
-    dead_letters: int = 0
-    #: Whether the last of what was decided may not be published yet.
-    stopped: bool = False
-    wrong: list[str] = field(default_factory=list)
-
-    def expect(self, what: str, found: object, expected: object) -> None:
-        """Note a difference."""
-        if found != expected:
-            self.wrong.append(f"{what}: {_short(found)}, expected {_short(expected)}")
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether nothing is wrong, of something."""
-        return self.customers > 0 and not self.wrong
-
-    def __str__(self) -> str:
-        told = (
-            f"{self.customers} customers, {self.changes} changes ({self.promised} of them promised), "
-            f"{self.dead_letters} dead letters: {len(self.wrong)} wrong"
-        )
-        return "\n  ".join([told, *self.wrong[:20]])
 
 
 async def verify(
@@ -74,7 +43,7 @@ async def verify(
     expected = expect(space.program, logs, space.partitions, lateness if is_wall else None)
     newest = max((at for at in expected.newest if at is not None), default=0)
     # After the last event, so that the dump is not refused; in the wall clock also after all that may have fallen.
-    found = await read_found(space, max(newest, now_ms() + 1_000) if is_wall else newest)
+    found = await read_found(space, lambda: max(newest, now_ms() + 1_000) if is_wall else newest)
     return judge(
         expected, found, lower, now_ms() if is_wall else None, lost_writes, space.settings.topic_prefix
     )
@@ -117,10 +86,12 @@ def judge(
     bodies = _published(verdict, expected, found.changes)
     _one_body(verdict, found, lost_writes)
     _newest(verdict, expected, found, bodies)
-    _promised(verdict, expected, bodies, lower, upper)
+    # First what holds as of an earlier instant than `upper`.
     _facts(verdict, expected, found)
+    _promised(verdict, expected, bodies, lower, upper)
     _dead_letters(verdict, expected, found.dead_letters, lost_writes, topic_prefix)
     _sent_on(verdict, expected, lost_writes)
+    judge_bonds(verdict, expected, found, lower, upper, lost_writes)
     return verdict
 
 
@@ -196,7 +167,7 @@ def _promised(
     lower: int | None,
     upper: int | None,
 ) -> None:
-    """Where the input came in time order, the changes are the batch computation's, but for `contacts`."""
+    """Where the input came in time order, the changes are the batch computation's, but for what touchpoints say."""
     expected.let_fall(lower)
     least = {i: len(c.changes) for batch in expected.batches for i, c in batch.customers.items()}
     if upper is not None:
@@ -214,7 +185,7 @@ def _promised(
                     f"{customer_id}: {len(changes)} changes, expected {fewest} to {len(wanted)}"
                 )
             for change, want in zip(changes, wanted, strict=False):
-                verdict.expect(want["event_id"], _without_contacts(change), _without_contacts(want))
+                verdict.expect(want["event_id"], _without_touches(change), _without_touches(want))
 
 
 def _facts(verdict: Verdict, expected: Expected, found: Found) -> None:
@@ -277,13 +248,9 @@ def _sent_on(verdict: Verdict, expected: Expected, lost_writes: bool) -> None:
     for copy in expected.sent_on.keys() | expected.found_sent_on.keys():
         wanted, times = expected.sent_on[copy], expected.found_sent_on[copy]
         if (times < wanted and not verdict.stopped) or (times > wanted and (wanted == 0 or not lost_writes)):
-            verdict.wrong.append(f"sent on {times} times, expected {wanted}: {_short(copy)}")
+            verdict.wrong.append(f"sent on {times} times, expected {wanted}: {short(copy)}")
 
 
-def _without_contacts(body: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name != "contacts"}
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value) if isinstance(value, dict | list) else repr(value)
-    return text if len(text) <= 300 else text[:300] + "…"
+def _without_touches(body: dict[str, Any]) -> dict[str, Any]:
+    """Without what rests on touchpoints, too, and so on how far they had been read."""
+    return {name: value for name, value in body.items() if name not in ("contacts", "segment")}
