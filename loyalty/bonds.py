@@ -201,6 +201,14 @@ class Bonds:
             customer.bond_due = self._next_due(customer)
         return customer.bond_due
 
+    def falls_due(self, customer: Customer, before: int) -> bool:
+        """Whether time alone may bring a decision before an instant. Nothing is asked about the past."""
+        time = customer.bond.time
+        if time is None or before <= time:
+            return False
+        due = self.next_due(customer)
+        return due is not None and due < before
+
     def carry_over(self, customer: Customer, before: Bonds | None, at: int) -> list[BondChange]:
         """Move a customer from the program before to this one, at ``at`` or the bond time; the records to publish.
 

@@ -135,7 +135,7 @@ class Fold:
         bonds, at = self.bonds, event.occurred_at
         made: list[Decision] = []
         if bonds is not None:
-            while (due := bonds.next_due(customer)) is not None and due < at:
+            while bonds.falls_due(customer, at) and (due := bonds.next_due(customer)) is not None:
                 made += bonds.fall_due(customer, due)
         customer.touch_ids[key] = at
         touch = Touch(key, at, _channel(customer, event.channel), event.direction == "outbound")
@@ -240,13 +240,13 @@ class Fold:
     def _reach(self, customer: Customer, at: int) -> list[Decision]:
         """Bring the customer to ``at``, with what falls due strictly before it."""
         # Before the window slides: the bond's tests look at what counts now.
-        bond_due = None if self.bonds is None else self.bonds.next_due(customer)
+        bond_falls = self.bonds is not None and self.bonds.falls_due(customer, at)
         start = at - self._window
         low, monetary = customer.low, customer.monetary
         customer.slide(start)
         made: list[Decision] = []
         # A tier that still holds at ``at`` held all the way, and nothing was due.
-        if not self._is_settled(customer, at) or (bond_due is not None and bond_due < at):
+        if bond_falls or not self._is_settled(customer, at):
             customer.low, customer.monetary = low, monetary
             made = self._fall_due(customer, at)
             customer.slide(start)
