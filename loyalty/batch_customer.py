@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from loyalty.batch_bond import BatchBond
+from loyalty.batch_contact import BatchPermission
 from loyalty.batch_facts import BatchOrder
 from loyalty.batch_layers import Metrics, Override, Protection
 from loyalty.batch_scenarios import Stand
@@ -175,6 +176,16 @@ class BatchCustomer:
         elif self.awaits is not None and self.awaits[0].bonds is not None:
             due.append(max(self.awaits[1], self.bond.time or 0))
         return min((at for at in due if at is not None), default=None)
+
+    def permission(self, channel: str, action: str | None, at: int) -> BatchPermission:
+        """Whether the customer may be contacted at an instant, by the program that holds then. The customer is left as
+        it is."""
+        then = self
+        if self.awaits is not None and at >= self.awaits[1]:
+            then = copy(self)
+            then.changes, then.bond = [], self.bond.copy()
+            then.move()
+        return then.bond.permission(then.program, channel, action, at)
 
     def metrics(self, at: int) -> Metrics:
         """Frequency, monetary and recency as of an instant, over all orders."""

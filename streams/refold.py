@@ -129,7 +129,10 @@ class Refold:
         self._before = before
         #: Records in the wrong place that do not count before the copy that was sent on does.
         self._in_transit: dict[tuple[str, str, int], Read] = {}
-        self._made: list[tuple[int, Decision]] = []
+        self._made: list[tuple[int, Decision, bytes]] = []
+        #: Up to where the present chunk is folded: what a decision is told to have known.
+        self._read_up_to: dict[tuple[str, int], int] = {}
+        self._known_before = 0
         #: Customers whose records about the bond are reached, and that of the tier is not.
         self._early_bonds: dict[str, ToldOfBond] = {}
         self._now = Folded()
@@ -210,19 +213,20 @@ class Refold:
             for customer_id in ready.bonds:
                 if (early := self.telling.of_bond(customer_id)) is not None:
                     self._early_bonds[customer_id] = early
+        self._read_up_to = dict(self.cursor)
         for customer_id in ready.tiers:
             self._adopt(customer_id, customers)
         for customer_id in ready.bonds:
             if customer_id in self._early_bonds and self.telling.of(customer_id) is None:
                 self._adopt_bond(customer_id, customers)
         for read in events:
+            self._read_up_to[read.topic, read.partition] = read.record.offset + 1
+            self._known_before = max(self._known_before, read.record.timestamp + 1)
             self._take(read, customers)
         self.cursor = dict(cursor)
         self.merged_to = merged_to
         folded, self._now = self._now, Folded()
-        for shard, decision in self._made:
-            offsets = {topic: self.cursor.get((topic, shard), 0) for topic in INPUTS}
-            known = watermarks(offsets, self.rebuilt)
+        for shard, decision, known in self._made:
             entry = decision_entry(decision, self.rules.change_body, shard, known)
             customer_id = decision.customer_id
             if isinstance(decision, BondChange):
@@ -240,6 +244,7 @@ class Refold:
     def settle(self, customers: Mapping[str, Customer]) -> Folded:
         """Count what was left over."""
         left, self._in_transit = self.leftovers(), {}
+        self._read_up_to, self._known_before = dict(self.cursor), self.rebuilt
         for read in left:
             if read.at in self._dead:
                 continue  # its dead letter was published while this was folded
@@ -282,7 +287,7 @@ class Refold:
             self.telling.bond_adopted(customer_id)
             self._early_bonds.pop(customer_id, None)
         self._now.touched.add(customer_id)
-        self._made += [(self._home(customer_id)[1], decision) for decision in made]
+        self._tell(self._home(customer_id)[1], made)
 
     def _take(self, read: Read, customers: Mapping[str, Customer]) -> None:
         if read.is_rerouted:
@@ -341,7 +346,14 @@ class Refold:
         self._now.touched.add(customer_id)
         self._move_clock(read)
         if made and self.telling.of(customer_id) is None:
-            self._made += [(read.home, decision) for decision in made]
+            self._tell(read.home, made)
+
+    def _tell(self, shard: int, made: Iterable[Decision]) -> None:
+        """Publish decisions, with what was known then: of what comes later in the chunk a record says nothing, and who
+        adopts it must not take it for all there is."""
+        offsets = {topic: self._read_up_to.get((topic, shard), 0) for topic in INPUTS}
+        known = watermarks(offsets, self._known_before)
+        self._made += [(shard, decision, known) for decision in made]
 
     def _move_clock(self, read: Read) -> None:
         newest = self.newest[read.home]

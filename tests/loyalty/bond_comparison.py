@@ -73,7 +73,7 @@ class BondPair:
             at = (expected.bond.time or 0) + units * UNIT
             for action in (None, "receipt"):
                 given = self.shard.rules.permission(self.shard.customers[customer_id], channel, action, at)
-                asked = expected.bond.permission(expected.program, channel, action, at)
+                asked = expected.permission(channel, action, at)
                 assert (given.decision, given.until, given.reason) == asked
 
     def reserve(self, customer_id: str, channel: str) -> None:

@@ -80,8 +80,7 @@ def asked(
     both: BondPair, at: int, channel: str = "email", action: str | None = None
 ) -> tuple[str, int | None]:
     """The permission by both: decision, and milliseconds after T0 to which it is deferred."""
-    expected = both.reference.customers["900"]
-    theirs = expected.bond.permission(expected.program, channel, action, at)
+    theirs = both.reference.customers["900"].permission(channel, action, at)
     ours = both.shard.rules.permission(both.shard.customers["900"], channel, action, at)
     assert (ours.decision, ours.until, ours.reason) == theirs
     return ours.decision, None if ours.until is None else ours.until - T0

@@ -301,6 +301,17 @@ def test_a_new_program_s_caps_count_what_was_sent_before_it_whether_the_customer
         assert asked(both, T0 + 2 * DAY) == ("defer", 10 * DAY)
 
 
+def test_who_is_not_moved_yet_is_asked_about_by_the_program_that_holds_at_the_instant() -> None:
+    both = pair(sent(T0), contact_policy=ContactPolicy(caps=(Cap(1, within=7 * DAY),)))
+    both.take(
+        ("change", bonded(contact_policy=ContactPolicy(caps=(Cap(1, within=3 * DAY),))), T0 + DAY, False)
+    )
+    assert asked(both, T0 + DAY - 1) == ("defer", 7 * DAY)
+    assert asked(both, T0 + DAY) == ("defer", 3 * DAY)
+    both.take(("move", "900"))
+    assert asked(both, T0 + DAY) == ("defer", 3 * DAY)
+
+
 def test_ids_and_sequences_are_those_of_the_customer() -> None:
     both = pair(
         touch(T0 - 1, "email"), purchase(T0, channel="store"),

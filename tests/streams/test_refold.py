@@ -19,6 +19,7 @@ from tests.loyalty.worlds import (
     START,
     UNIT,
     Event,
+    command,
     commands,
     events,
     named,
@@ -121,6 +122,12 @@ class Play:
             event = msgspec.structs.replace(named(event, world.program), event_id=str(self.number))
             if self._keeps_bonds:
                 event = msgspec.structs.replace(event, **said(event))
+            if isinstance(event, OverrideCommanded):
+                # Of two commands of one instant the later to arrive holds: copies that are sent on arrive later.
+                later = {"occurred_at": event.occurred_at + self.number}
+                if event.mode != "clear":
+                    later["until"] = event.until + self.number
+                event = msgspec.structs.replace(event, **later)
             if self.ordered:
                 self.newest += (event.occurred_at - START) % (3 * UNIT)
                 later = {"occurred_at": self.newest}
@@ -207,6 +214,25 @@ def test_a_dead_letter_that_a_worker_publishes_beside_a_rebuild_is_not_told_agai
     world.drain()
     assert len(world.dead) == 1
     world.check()
+
+
+def test_what_is_hidden_by_a_pin_is_known_after_a_second_rebuild_however_large_the_chunks_of_the_first() -> (
+    None
+):
+    """The record tells the pin alone, the order earns the same tier beneath it, in the same chunk."""
+    tiers = (Tier("new", 0, 0), Tier("once", 0, 1))
+    world = World(program(tiers=tiers, ledger=LONG), 1)
+    play = Play(world, ordered=True)
+    pin = command(START, "pin", "once", START + 9 * DAY, customer_id="a")
+    for event in (pin, purchase(START, customer_id="a")):
+        play.take(("append", event, None, True, False, 1))
+    play.take(("rebuild", 0, 4, True, True, []))
+    world.publish(0)
+    play.take(("rebuild", 0, 4, True, True, []))
+    play.take(("append", command(START, "clear", customer_id="a"), None, True, False, 1))
+    world.drain()
+    world.check()
+    assert [(body.tier, body.reason) for body in world.bodies()["a"]] == [("once", "override")]
 
 
 @given(programs(), stories(placed=False), st.integers(1, 3), st.integers(0, 10_000))
