@@ -164,9 +164,12 @@ class Bonds:
         at = max(at, bond.seen, -1 if bond.time is None else bond.time, -1 if time is None else time)
         bond.time, bond.looked = at, -1
         customer.bond_due = STALE
-        if isinstance(changed, Order) and not _is_newest(customer, changed) and customer.tally is not None:
-            # Something may count less now, or for less long.
-            customer.tally.lost.clear()
+        tally = customer.tally
+        if changed is not None and tally is not None:
+            tally.exact.clear()
+            if isinstance(changed, Order) and not _is_newest(customer, changed):
+                # Something may count less now, or for less long.
+                tally.lost.clear()
         tier = self._tiers[customer.tier]
         if tier != bond.tier:
             bond.tier, bond.tier_since = tier, at

@@ -153,13 +153,13 @@ class Tally:
 
     Attachment was added up from the touches from index ``low`` up to ``size``, as of ``at``; ``channels`` has how many
     inbound ones there are by channel. ``lost`` has, by threshold of value and of attachment, an instant before which
-    it surely still holds if nothing is taken away. ``value`` and ``attachment`` are as of ``measured``. ``gap`` is the
-    usual gap of orders at the times ``gap_of``.
+    it surely still holds if nothing is taken away; those in ``exact`` are when it is lost if nothing more comes.
+    ``value`` and ``attachment`` are as of ``measured``. ``gap`` is the usual gap of orders at the times ``gap_of``.
     """
 
     __slots__ = (
         *("at", "channels", "gap", "gap_of", "lost", "low", "points", "size"),
-        *("attachment", "measured", "value"),
+        *("attachment", "exact", "measured", "value"),
     )
 
     def __init__(self) -> None:
@@ -167,6 +167,7 @@ class Tally:
         self.low = self.size = self.points = 0
         self.channels: dict[int, int] = {}
         self.lost: dict[tuple[str, int], int] = {}
+        self.exact: set[tuple[str, int]] = set()
         self.gap: int | None = None
         self.gap_of: list[int] | None = None
         self.value = self.attachment = 0

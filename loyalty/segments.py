@@ -114,13 +114,13 @@ class Axes:
         gap = self.gap(customer, at)
         return gap is not None and (at - last) * _THOUSAND > gaps * gap
 
-    def lapses(self, customer: Customer, after: int, gaps: int) -> tuple[int, ...]:
-        """The instants at which ``lapsing`` may turn after one: the silence is long enough, or orders leave and another
-        gap is the usual one."""
+    def lapses(self, customer: Customer, after: int, gaps: int) -> tuple[int, int] | None:
+        """When ``lapsing`` may turn after an instant: the silence is long enough, and orders leave and another gap is
+        the usual one. None where nobody can lapse."""
         last = self.last(customer, after)
         gap = None if last is None else self.gap(customer, after)
         if last is None or gap is None:
-            return ()
+            return None
         times, first = customer.times, len(customer.times) - _ORDERS_OF_GAP
         if first < customer.low or times[first] <= after - self.window:
             first = bisect_right(times, after - self.window, customer.low)
@@ -140,8 +140,12 @@ class Segments:
         self._subscriptions = subscriptions
         self._values = _asked(segment.min_value for segment in bonds.segments)
         self._attachments = _asked(segment.min_attachment for segment in bonds.segments)
-        self._silences = _asked(segment.min_silence for segment in bonds.segments)
-        self._gaps = _asked(segment.min_gaps for segment in bonds.segments)
+        # Where one segment asks for both, it begins with the later of them.
+        self._silences = {
+            (segment.min_silence or 0, segment.min_gaps)
+            for segment in bonds.segments
+            if segment.min_silence or segment.min_gaps
+        }
         self._states = any(segment.subscription for segment in bonds.segments)
 
     def at(self, customer: Customer, at: int, value: int, attachment: int) -> int:
@@ -177,36 +181,39 @@ class Segments:
         axes, tally = self._axes, customer.tally
         if tally is None or tally.measured != after:
             tally = self.measure(customer, after)
+        held = [("value", least) for least in self._values if tally.value >= least]
         turns: list[int] = []
-        for least in self._values:
-            if tally.value >= least:
-                turns.append(self._lost(tally, "value", least, customer, after))
         if self._attachments:
-            for least in self._attachments:
-                if tally.attachment >= least:
-                    turns.append(self._lost(tally, "attachment", least, customer, after))
+            held += [("attachment", least) for least in self._attachments if tally.attachment >= least]
             if (year := self._attachment.next_year(customer, after)) is not None:
                 turns.append(year)
-        if (self._silences or self._gaps) and (last := axes.last(customer, after)) is not None:
-            turns += [last + least for least in self._silences]
-            for gaps in self._gaps:
-                turns += axes.lapses(customer, after, gaps)
+        if self._silences and (last := axes.last(customer, after)) is not None:
+            for least, gaps in self._silences:
+                if gaps is None:
+                    turns.append(last + least)
+                elif (lapses := axes.lapses(customer, after, gaps)) is not None:
+                    turns += (max(last + least, lapses[0]), lapses[1])
         if self._states and customer.bond.subscriptions:
             turns += self._subscriptions.lapses(customer.bond, after)
-        return min([turn for turn in turns if turn > after], default=None)
+        turn = min([turn for turn in turns if turn > after], default=_NEVER)
+        for threshold in held:
+            # What comes only puts off when a threshold is lost: one that was worked out before is looked at again only
+            # where it would be the next to turn.
+            if tally.lost.get(threshold, -1) < turn and threshold not in tally.exact:
+                tally.lost[threshold] = self._lost(threshold, customer, after)
+                tally.exact.add(threshold)
+            turn = min(turn, tally.lost[threshold])
+        return None if turn == _NEVER else turn
 
-    def _lost(self, tally: Tally, axis: str, least: int, customer: Customer, after: int) -> int:
-        """An instant before which a threshold that holds is not lost. What comes only puts it off, so one that was
-        worked out once is good until it is reached: most never are."""
-        lost = tally.lost.get((axis, least), -1)
-        if lost <= after:
-            exact = (
-                self._axes.value_falls_below(customer, least)
-                if axis == "value"
-                else self._attachment.falls_below(customer, after, least)
-            )
-            lost = tally.lost[axis, least] = _NEVER if exact is None else exact
-        return lost
+    def _lost(self, threshold: tuple[str, int], customer: Customer, after: int) -> int:
+        """When a threshold that holds is lost, if nothing more arrives."""
+        axis, least = threshold
+        lost = (
+            self._axes.value_falls_below(customer, least)
+            if axis == "value"
+            else self._attachment.falls_below(customer, after, least)
+        )
+        return _NEVER if lost is None or lost <= after else lost
 
 
 def _usual(times: Sequence[int]) -> int | None:
