@@ -58,6 +58,11 @@ class Scenarios:
             for scenario, condition in self._scenarios
             if not isinstance(condition, _OF_SUBSCRIPTIONS)
         ]
+        self._of_subscriptions = frozenset(
+            scenario.name
+            for scenario, condition in self._scenarios
+            if isinstance(condition, _OF_SUBSCRIPTIONS)
+        )
         self._turning = [condition for _, condition in self._scenarios if not isinstance(condition, _TOLD)]
         self._draw = None if bonds.holdout is None else Draw(bonds.holdout, bonds.scenarios)
         self.policy = None if bonds.contact_policy is None else Policy(bonds.contact_policy, program.timezone)
@@ -66,8 +71,9 @@ class Scenarios:
         """Begin, go on with and end runs. ``publish`` numbers a trigger, and takes a place under the caps for it; None
         where conditions are only to be watched."""
         watches = customer.bond.watches
-        # Who has no subscription never was in one's conditions.
-        for name, scenario, asked in self._asked if customer.bond.subscriptions else self._asked_of_most:
+        # Who has no subscription never was in one's conditions; a run may be left of another program's under the name.
+        is_of_most = not customer.bond.subscriptions and self._of_subscriptions.isdisjoint(watches)
+        for name, scenario, asked in self._asked_of_most if is_of_most else self._asked:
             watch = watches.get(name)
             holds = asked(customer, at)
             if watch is None:

@@ -301,6 +301,15 @@ def test_a_new_program_s_caps_count_what_was_sent_before_it_whether_the_customer
         assert asked(both, T0 + 2 * DAY) == ("defer", 10 * DAY)
 
 
+def test_a_run_goes_on_where_a_new_program_gives_its_scenario_another_condition() -> None:
+    before = Scenario("a", "segment", (Step("mail", "one", DAY),), segment="rest", goal="none")
+    after = Scenario("a", "subscription_cancelled", (Step("mail", "other", DAY),), goal="none")
+    both = pair(purchase(T0), scenarios=(before,))
+    both.take(("change", bonded(scenarios=(after,)), T0, False))
+    both.take(sweep(3))
+    assert triggers(both) == [("a", 1, 1, "sent", DAY)]
+
+
 def test_who_is_not_moved_yet_is_asked_about_by_the_program_that_holds_at_the_instant() -> None:
     both = pair(sent(T0), contact_policy=ContactPolicy(caps=(Cap(1, within=7 * DAY),)))
     both.take(
