@@ -345,6 +345,8 @@ class Refold:
         self.counted += 1
         self._now.touched.add(customer_id)
         self._move_clock(read)
+        if not read.is_placed:
+            self.telling.folded_elsewhere(customer_id, read.record.timestamp)
         if made and self.telling.of(customer_id) is None:
             self._tell(read.home, made)
 

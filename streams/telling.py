@@ -109,6 +109,8 @@ class Telling:
         self._seqs: dict[str, int] = {}
         #: Up to where each input was read when the newest changes were decided: what was decided below is published.
         self.frontier: dict[tuple[str, int], int] = {}
+        #: When the newest event was appended that is folded where it did not belong, by customer.
+        self._elsewhere: dict[str, int] = {}
 
     def __len__(self) -> int:
         """How many are not adopted yet: tiers, and bonds."""
@@ -144,7 +146,7 @@ class Telling:
         # A customer's records stand in several partitions where their number has changed: the largest number holds.
         if told.event.tier_seq <= self._seqs.get(customer_id, 0):
             return False
-        _check_overtaken(customer_id, told, cursor)
+        self._check_overtaken(customer_id, told, cursor)
         self._seqs[customer_id] = told.event.tier_seq
         before = self._tiers.get(customer_id)
         if before is not None:
@@ -155,9 +157,20 @@ class Telling:
     def tell_bond(self, customer_id: str, told: ToldOfBond, cursor: Cursor) -> None:
         """Note published records of a bond, each told once. Raises as `tell` does."""
         self._advance(told)
-        _check_overtaken(customer_id, told, cursor)
+        self._check_overtaken(customer_id, told, cursor)
         before = self._bonds.get(customer_id)
         self._bonds.put(customer_id, told if before is None else before.and_(told))
+
+    def folded_elsewhere(self, customer_id: str, timestamp: int) -> None:
+        """Note that an event is folded that stands in another partition than the customer's, or under another key."""
+        self._elsewhere[customer_id] = max(timestamp, self._elsewhere.get(customer_id, timestamp))
+
+    def _check_overtaken(self, customer_id: str, told: Told | ToldOfBond, cursor: Cursor) -> None:
+        is_overtaken = any(
+            at < cursor.get((topic, told.partition), 0) for topic, at in told.watermarks.items()
+        )
+        if is_overtaken or self._elsewhere.get(customer_id, -1) >= told.rebuilt:
+            raise OvertakenError(f"customer {customer_id!r} was told something that was decided before")
 
     def _advance(self, told: Told | ToldOfBond) -> None:
         for topic, at in told.watermarks.items():
@@ -194,8 +207,3 @@ class Telling:
     def reached(self, cursor: Cursor, merged_to: float) -> Reached:
         """Whose records may be adopted now, each told once; see `Awaiting.reached`."""
         return Reached(self._tiers.reached(cursor, merged_to), self._bonds.reached(cursor, merged_to))
-
-
-def _check_overtaken(customer_id: str, told: Told | ToldOfBond, cursor: Cursor) -> None:
-    if any(at < cursor.get((topic, told.partition), 0) for topic, at in told.watermarks.items()):
-        raise OvertakenError(f"customer {customer_id!r} was told something that was decided before")

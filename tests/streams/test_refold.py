@@ -235,6 +235,25 @@ def test_what_is_hidden_by_a_pin_is_known_after_a_second_rebuild_however_large_t
     assert [(body.tier, body.reason) for body in world.bodies()["a"]] == [("once", "override")]
 
 
+def test_the_first_of_two_changes_that_is_published_beside_a_rebuild_does_not_swallow_the_second() -> None:
+    """Both orders stand in the partition that was the customer's before, so only `rebuilt` tells which was known."""
+    tiers = (Tier("new", 0, 0), Tier("once", 0, 1), Tier("twice", 0, 2))
+    world = World(program(tiers=tiers, ledger=LONG), 1)
+    play = Play(world, ordered=True)
+    first = purchase(START, "o1", customer_id="a")
+    home, _ = world.place(first, 3)
+    assert home != 0
+    for event in (first, purchase(START, "o2", customer_id="a")):
+        play.take(("append", event, None, True, False, 1))
+    play.take(("rebuild", 2, 1, True, True, []))
+    assert len(world.shards[home].outbox) == 2
+    play.take(("rebuild", 0, 6, False, False, [("publish", home, 1)]))
+    world.drain()
+    world.check()
+    assert [body.tier for body in world.bodies()["a"]] == ["once", "twice"]
+    assert world.overtaken == 1
+
+
 @given(programs(), stories(placed=False), st.integers(1, 3), st.integers(0, 10_000))
 @settings(max_examples=150, deadline=None)
 def test_what_was_told_of_bonds_is_told_once_and_what_holds_is_what_the_log_says(
