@@ -198,8 +198,10 @@ class Segments:
         turn = min([turn for turn in turns if turn > after], default=_NEVER)
         for threshold in held:
             # What comes only puts off when a threshold is lost: one that was worked out before is looked at again only
-            # where it would be the next to turn.
-            if tally.lost.get(threshold, -1) < turn and threshold not in tally.exact:
+            # where it would be the next to turn, or where it held beyond that instant, as a renewal left that it could
+            # do without.
+            lost = tally.lost.get(threshold, -1)
+            if lost <= after or (lost < turn and threshold not in tally.exact):
                 tally.lost[threshold] = self._lost(threshold, customer, after)
                 tally.exact.add(threshold)
             turn = min(turn, tally.lost[threshold])

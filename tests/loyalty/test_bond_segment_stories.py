@@ -7,6 +7,7 @@ import pytest
 from schemas.bond_records import SegmentEvent
 from schemas.program_bonds import (
     Attachment,
+    Bonds,
     Points,
     Segment,
     Subscriptions,
@@ -22,7 +23,7 @@ from tests.loyalty.bond_stories import (
     segments,
     sweep,
 )
-from tests.loyalty.worlds import DAY, purchase, refund, touch
+from tests.loyalty.worlds import DAY, program, purchase, refund, touch
 
 # -- attachment ----------------------------------------------------------------------------------------------------
 
@@ -77,6 +78,24 @@ def test_a_renewal_is_a_later_order_of_the_subscription_that_is_not_refunded() -
 
 
 # -- segments, each test at its exact millisecond ----------------------------------------------------------------------
+
+
+def test_a_renewal_that_leaves_with_its_order_takes_nobody_out_whom_touches_hold() -> None:
+    sections = Bonds(
+        segments=(Segment("fan", min_attachment=4), REST),
+        attachment=Attachment(window=10 * DAY, breadth=2, renewal=3),
+    )
+    both = BondPair(program(window=3 * DAY, bonds=sections))
+    for step in (
+        purchase(T0, "a", subscription_id="s"), touch(T0, "web"), touch(T0, "email"),
+        purchase(T0 + 1, "b", subscription_id="s"), sweep(30),
+    ):  # fmt: skip
+        both.take(step)
+    assert segments(both) == [
+        (None, "rest", "purchase", 0),
+        ("rest", "fan", "touchpoint", 0),
+        ("fan", "rest", "time", 10 * DAY),
+    ]
 
 
 def test_silence_makes_dormant_at_its_instant_and_an_order_wakes() -> None:
