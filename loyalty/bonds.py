@@ -247,11 +247,12 @@ class Bonds:
     def reserve(
         self, customer: Customer, channel: str, action: str | None, at: int
     ) -> tuple[Permission, list[BondChange]]:
-        """Ask, and take a place where it is allowed; the record to publish. Before ``publish_from`` there is none, and
-        no place is taken. Raises as ``permission`` does."""
+        """Ask, and take a place where it is allowed; the record to publish. What is transactional needs none, and
+        before ``publish_from`` there is none to be had. Raises as ``permission`` does."""
         permission = self.permission(customer, channel, action, at)
         at = max(at, self.time(customer) or 0)
-        if permission.decision != "allow" or customer.bond_held or not self._publishes(at):
+        free = self.policy is not None and self.policy.exempts(action)
+        if permission.decision != "allow" or free or customer.bond_held or not self._publishes(at):
             return permission, []
         bond = customer.bond
         bond.reservations += 1

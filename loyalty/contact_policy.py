@@ -53,10 +53,14 @@ class Policy:
         self.reach = self._longest + policy.lapse
         """Milliseconds back from any instant beyond which no touch and no trigger makes a difference to it."""
 
+    def exempts(self, action: str | None) -> bool:
+        """Whether a message is transactional: it is always allowed, and no contact."""
+        return action in self._transactional
+
     def permission(self, customer: Customer, channel: str, action: str | None, at: int) -> Permission:
         """Whether the customer may be contacted by this channel at ``at``; an ``action`` of None is not
         transactional. Nothing is changed by asking."""
-        if action in self._transactional:
+        if self.exempts(action):
             return ALLOWED
         for cap in self._never:
             if cap.channel is None or cap.channel == channel:

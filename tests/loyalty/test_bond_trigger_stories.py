@@ -282,6 +282,16 @@ def test_before_publish_from_a_reservation_is_a_question_and_takes_no_place() ->
     assert permission.decision == "defer"
 
 
+def test_what_is_transactional_needs_no_place() -> None:
+    policy = ContactPolicy(caps=(Cap(1, within=DAY),), transactional=("receipt",), lapse=DAY)
+    both = BondPair(program(bonds=Bonds(segments=(REST,), contact_policy=policy)))
+    both.take(touch(T0))
+    customer = both.shard.customers["900"]
+    permission, made = both.shard.rules.reserve(customer, "email", "receipt", T0)
+    assert (permission.decision, made, customer.bond.placed) == ("allow", [], [])
+    assert asked(both, T0) == ("allow", None)
+
+
 def test_a_new_program_finds_conditions_as_they_are() -> None:
     both = pair(purchase(T0, "a"))
     after = bonded(scenarios=(WELCOME, Scenario("back", "last_order", (Step("email", "c"),), after=5 * DAY)))
