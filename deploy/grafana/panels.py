@@ -203,6 +203,17 @@ ROWS: dict[str, list[Panel]] = {
             },
         ),
         Panel(
+            "Bonds: segments, triggers, attributions",
+            "the rhythm of the business. Where the program keeps no bonds there is nothing.",
+            "many triggers suppressed: caps are too tight for the scenarios, or a campaign has filled them. No trigger "
+            "at all: are touchpoints read? See Lag.",
+            "cps",
+            {
+                "{{kind}} {{status}}": "sum by (kind, status) "
+                '(rate(kizuna_bond_records_total{job=~"$job"}[$__rate_interval])) > 0'
+            },
+        ),
+        Panel(
             "Healing",
             "nothing. After a Redis that lost its last writes customers are held, then adopted.",
             "held ones do not get fewer: the shard does not read on. Alert KizunaAdoptionsPending.",
