@@ -134,11 +134,9 @@ class Bonds:
 
     def time(self, customer: Customer) -> int | None:
         """The bond time: of the newest event and of the last evaluation; None before the first event."""
-        bond = customer.bond
-        times = [at for at in (bond.time, customer.time) if at is not None]
-        if bond.seen >= 0:
-            times.append(bond.seen)
-        return max(times) if times else None
+        bond, own = customer.bond, customer.time
+        at = max(bond.seen, -1 if bond.time is None else bond.time, -1 if own is None else own)
+        return None if at < 0 else at
 
     def evaluate(
         self,
@@ -160,8 +158,7 @@ class Bonds:
             customer.tally = None
             return []
         bond = customer.bond
-        time = customer.time
-        at = max(at, bond.seen, -1 if bond.time is None else bond.time, -1 if time is None else time)
+        at = max(at, self.time(customer) or 0)
         bond.time, bond.looked = at, -1
         customer.bond_due = STALE
         tally = customer.tally
@@ -204,13 +201,13 @@ class Bonds:
             customer.bond_due = self._next_due(customer)
         return customer.bond_due
 
-    def falls_due(self, customer: Customer, before: int) -> bool:
-        """Whether time alone may bring a decision before an instant. Nothing is asked about the past."""
+    def due_before(self, customer: Customer, at: int) -> int | None:
+        """``next_due`` where it lies before an instant. Nothing is asked about the past."""
         time = customer.bond.time
-        if time is None or before <= time:
-            return False
+        if time is None or at <= time:
+            return None
         due = self.next_due(customer)
-        return due is not None and due < before
+        return due if due is not None and due < at else None
 
     def carry_over(self, customer: Customer, before: Bonds | None, at: int) -> list[BondChange]:
         """Move a customer from the program before to this one, at ``at`` or the bond time; the records to publish.

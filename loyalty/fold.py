@@ -135,7 +135,7 @@ class Fold:
         bonds, at = self.bonds, event.occurred_at
         made: list[Decision] = []
         if bonds is not None:
-            while bonds.falls_due(customer, at) and (due := bonds.next_due(customer)) is not None:
+            while (due := bonds.due_before(customer, at)) is not None:
                 made += bonds.fall_due(customer, due)
         customer.touch_ids[key] = at
         touch = Touch(key, at, _channel(customer, event.channel), event.direction == "outbound")
@@ -240,7 +240,7 @@ class Fold:
     def _reach(self, customer: Customer, at: int) -> list[Decision]:
         """Bring the customer to ``at``, with what falls due strictly before it."""
         # Before the window slides: the bond's tests look at what counts now.
-        bond_falls = self.bonds is not None and self.bonds.falls_due(customer, at)
+        bond_falls = self.bonds is not None and self.bonds.due_before(customer, at) is not None
         start = at - self._window
         low, monetary = customer.low, customer.monetary
         customer.slide(start)

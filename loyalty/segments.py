@@ -95,11 +95,7 @@ class Axes:
 
     def gap(self, customer: Customer, at: int) -> int | None:
         """The customer's usual gap between orders; None for fewer than two."""
-        times, count = customer.times, len(customer.times)
-        first = count - _ORDERS_OF_GAP
-        if first < customer.low or times[first] <= at - self.window:
-            first = bisect_right(times, at - self.window, customer.low)
-        newest, tally = times[first:], customer.tally
+        newest, tally = customer.times[self._first_of_gap(customer, at) :], customer.tally
         if tally is None:
             return _usual(newest)
         if tally.gap_of != newest:
@@ -121,10 +117,15 @@ class Axes:
         gap = None if last is None else self.gap(customer, after)
         if last is None or gap is None:
             return None
+        first = customer.times[self._first_of_gap(customer, after)]
+        return last + gaps * gap // _THOUSAND + 1, first + self.window
+
+    def _first_of_gap(self, customer: Customer, at: int) -> int:
+        """The index of the oldest order that says what gap is usual."""
         times, first = customer.times, len(customer.times) - _ORDERS_OF_GAP
-        if first < customer.low or times[first] <= after - self.window:
-            first = bisect_right(times, after - self.window, customer.low)
-        return last + gaps * gap // _THOUSAND + 1, times[first] + self.window
+        if first < customer.low or times[first] <= at - self.window:
+            return bisect_right(times, at - self.window, customer.low)
+        return first
 
 
 class Segments:
