@@ -24,16 +24,15 @@ from benchmarks.apply import apply
 from benchmarks.bonds import bonds
 from benchmarks.contact import contact
 from benchmarks.load import purchases
-from benchmarks.results import RESULTS, Numbers, machine, machine_line, write
+from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
 from benchmarks.worker import BenchmarkError, forget_outputs, measure
-from cli.demo.data import DataMissingError
 from cli.demo.publisher import Publisher
-from cli.demo.replay import ReplayError, WorkerProcess
+from cli.demo.replay import WorkerProcess
 from cli.local_jars import ROOT
 from cli.local_server import free_port
-from cli.local_stack import LocalStack, LocalStackError
+from cli.local_stack import LocalStack
 from streams.preflight import read_program
-from streams.protocols import PURCHASES, FatalError
+from streams.protocols import PURCHASES
 from streams.settings import ClockKind, Settings
 from streams.topics import DEFAULT_PARTITIONS, administration
 from streams.topics import create as create_topics
@@ -62,18 +61,7 @@ def main(context: click.Context, rounds: int, events: int, as_json: bool) -> Non
     if context.invoked_subcommand is not None:
         return
     console = Console(stderr=as_json, highlight=False)
-    try:
-        told = _run(rounds, events, console)
-    except (BenchmarkError, LocalStackError, ReplayError, DataMissingError, FatalError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        console.print("stopped; nothing is left running")
-        raise SystemExit(130) from None
-    if as_json:
-        click.echo(json.dumps(told))
-    else:
-        _show(told, console)
-    write(told, console)
+    report(lambda: _run(rounds, events, console), _show, console, as_json)
 
 
 main.add_command(apply)

@@ -2,7 +2,6 @@
 docs/performance.md."""
 
 import asyncio
-import json
 import os
 from datetime import UTC, datetime
 from statistics import median
@@ -13,16 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import everything
-from benchmarks.results import RESULTS, Numbers, machine, machine_line, write
-from benchmarks.worker import BenchmarkError, forget_outputs, measure
-from cli.demo.data import DataMissingError
+from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
+from benchmarks.worker import forget_outputs, measure
 from cli.demo.publisher import Publisher
-from cli.demo.replay import ReplayError, WorkerProcess
+from cli.demo.replay import WorkerProcess
 from cli.local_jars import ROOT
 from cli.local_server import free_port
-from cli.local_stack import LocalStack, LocalStackError
+from cli.local_stack import LocalStack
 from streams.preflight import read_program
-from streams.protocols import FatalError
 from streams.settings import ClockKind, Settings
 from streams.topics import DEFAULT_PARTITIONS, administration
 from streams.topics import create as create_topics
@@ -49,18 +46,7 @@ _PROGRAMS = {
 def bonds(rounds: int, events: int, as_json: bool) -> None:
     """Measure what segments, scenarios, caps and attribution cost: the same events, with them and without."""
     console = Console(stderr=as_json, highlight=False)
-    try:
-        told = _run(rounds, events, console)
-    except (BenchmarkError, LocalStackError, ReplayError, DataMissingError, FatalError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        console.print("stopped; nothing is left running")
-        raise SystemExit(130) from None
-    if as_json:
-        click.echo(json.dumps(told))
-    else:
-        _show(told, console)
-    write(told, console, "bonds-")
+    report(lambda: _run(rounds, events, console), _show, console, as_json, "bonds-")
 
 
 def _run(rounds: int, events: int, console: Console) -> Numbers:

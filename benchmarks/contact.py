@@ -20,16 +20,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import everything
-from benchmarks.results import RESULTS, Numbers, machine, machine_line, write
+from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
 from benchmarks.worker import BenchmarkError, measure
-from cli.demo.data import DataMissingError, Event
+from cli.demo.data import Event
 from cli.demo.publisher import Publisher
-from cli.demo.replay import ReplayError, Watermarks, WorkerProcess
+from cli.demo.replay import Watermarks, WorkerProcess
 from cli.local_jars import ROOT
 from cli.local_server import free_port
-from cli.local_stack import LocalStack, LocalStackError
+from cli.local_stack import LocalStack
 from streams.preflight import read_program
-from streams.protocols import FatalError
 from streams.settings import ClockKind, Settings
 from streams.topics import DEFAULT_PARTITIONS, administration
 from streams.topics import create as create_topics
@@ -64,18 +63,7 @@ def contact(questions: int, per_second: int, events: int, as_json: bool) -> None
     """Measure how soon `GET /customers/<id>/contact` answers while events flow at half of the full rate."""
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     console.width = max(console.width, 110)  # for the table, also where the output is no terminal
-    try:
-        told = _run(questions, per_second, events, console)
-    except (BenchmarkError, LocalStackError, ReplayError, DataMissingError, FatalError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        console.print("stopped; nothing is left running")
-        raise SystemExit(130) from None
-    if as_json:
-        click.echo(json.dumps(told))
-    else:
-        _show(told, console)
-    write(told, console, "contact-")
+    report(lambda: _run(questions, per_second, events, console), _show, console, as_json, "contact-")
 
 
 class Flow(Publisher):

@@ -3,19 +3,48 @@
 import json
 import os
 import platform
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import psutil
 from rich.console import Console
 
+from benchmarks.worker import BenchmarkError
+from cli.demo.data import DataMissingError
+from cli.demo.replay import ReplayError
 from cli.local_jars import ROOT
+from cli.local_stack import LocalStackError
+from streams.protocols import FatalError
 
 #: Where all numbers and the workers' logs go.
 RESULTS = ROOT / ".local" / "bench"
 
 Numbers = dict[str, Any]
+
+
+def report(
+    run: Callable[[], Numbers],
+    show: Callable[[Numbers, Console], None],
+    console: Console,
+    as_json: bool,
+    prefix: str = "",
+) -> None:
+    """Run a benchmark, tell of it and keep its numbers. Raises ClickException where it measured nothing."""
+    try:
+        told = run()
+    except (BenchmarkError, LocalStackError, ReplayError, DataMissingError, FatalError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        console.print("stopped; nothing is left running")
+        raise SystemExit(130) from None
+    if as_json:
+        click.echo(json.dumps(told))
+    else:
+        show(told, console)
+    write(told, console, prefix)
 
 
 def write(told: Numbers, console: Console, prefix: str = "") -> None:
