@@ -141,9 +141,9 @@ class Segments:
         self._subscriptions = subscriptions
         self._values = _asked(segment.min_value for segment in bonds.segments)
         self._attachments = _asked(segment.min_attachment for segment in bonds.segments)
-        # Where one segment asks for both, it begins with the later of them.
+        # Where one segment asks for both, it begins with the later of them. Once no order counts it is silent anyway.
         self._silences = {
-            (segment.min_silence or 0, segment.min_gaps)
+            (min(segment.min_silence or 0, axes.window), segment.min_gaps)
             for segment in bonds.segments
             if segment.min_silence or segment.min_gaps
         }
