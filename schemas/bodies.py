@@ -4,7 +4,7 @@ that cannot take is read again, slowly, to the last word, so that a rejection na
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
@@ -87,6 +87,8 @@ _TOUCHPOINT_BODY = msgspec.json.Decoder(TouchpointBody)
 _BOND_TOUCHPOINT = msgspec.json.Decoder(BondTouchpoint)
 _BOND_TOUCHPOINT_BODY = msgspec.json.Decoder(BondTouchpointBody)
 
+B = TypeVar("B")
+
 _FAILURES = (msgspec.MsgspecError, UnicodeDecodeError)
 
 NO_ENVELOPE = Envelope(None, None)
@@ -94,45 +96,40 @@ NO_ENVELOPE = Envelope(None, None)
 
 def read_purchase(value: bytes, envelope: Envelope | None) -> tuple[PurchaseBody, str, str]:
     """The body, id and source of a purchase or a refund. Raises ``RejectedError``."""
-    try:
-        if envelope is None:
-            plain = _PURCHASE.decode(value)
-            return plain, plain.event_id, plain.source or ""
-        event_id, source = envelope
-        # Half an identity in the headers is rare, and read slowly.
-        if event_id is not None and source is not None:
-            return _PURCHASE_BODY.decode(value), event_id, source
-    except _FAILURES:
-        pass
-    return _slow_purchase(value, envelope or NO_ENVELOPE)
+    read = _typed(_PURCHASE, _PURCHASE_BODY, value, envelope)
+    return read or _slow_purchase(value, envelope or NO_ENVELOPE)
 
 
 def read_touchpoint(value: bytes, envelope: Envelope | None) -> tuple[TouchpointBody, str, str]:
     """The body, id and source of a touchpoint, for a program that keeps no bonds. Raises ``RejectedError``."""
-    try:
-        if envelope is None:
-            plain = _TOUCHPOINT.decode(value)
-            return plain, plain.event_id, plain.source or ""
-        event_id, source = envelope
-        if event_id is not None and source is not None:
-            return _TOUCHPOINT_BODY.decode(value), event_id, source
-    except _FAILURES:
-        pass
-    return _slow_touchpoint(value, envelope or NO_ENVELOPE, TouchpointBody, f.PLAIN_TOUCHPOINT_FIELDS)
+    read = _typed(_TOUCHPOINT, _TOUCHPOINT_BODY, value, envelope)
+    return read or _slow_touchpoint(value, envelope or NO_ENVELOPE, TouchpointBody, f.PLAIN_TOUCHPOINT_FIELDS)
 
 
 def read_bond_touchpoint(value: bytes, envelope: Envelope | None) -> tuple[TouchpointBody, str, str]:
     """The same for a program that keeps bonds: the body is a ``BondTouchpointBody``. Raises ``RejectedError``."""
+    read = _typed(_BOND_TOUCHPOINT, _BOND_TOUCHPOINT_BODY, value, envelope)
+    return read or _slow_touchpoint(value, envelope or NO_ENVELOPE, BondTouchpointBody, f.TOUCHPOINT_FIELDS)
+
+
+def _typed(
+    whole: msgspec.json.Decoder[Any],
+    body: msgspec.json.Decoder[B],
+    value: bytes,
+    envelope: Envelope | None,
+) -> tuple[B, str, str] | None:
+    """The body, id and source of what a typed decode takes; None where it is to be read slowly."""
     try:
         if envelope is None:
-            plain = _BOND_TOUCHPOINT.decode(value)
+            plain = whole.decode(value)
             return plain, plain.event_id, plain.source or ""
         event_id, source = envelope
+        # Half an identity in the headers is rare, and read slowly.
         if event_id is not None and source is not None:
-            return _BOND_TOUCHPOINT_BODY.decode(value), event_id, source
+            return body.decode(value), event_id, source
     except _FAILURES:
         pass
-    return _slow_touchpoint(value, envelope or NO_ENVELOPE, BondTouchpointBody, f.TOUCHPOINT_FIELDS)
+    return None
 
 
 def read_object(value: bytes) -> dict[str, object]:
