@@ -13,7 +13,8 @@ from operator import attrgetter
 import msgspec
 
 from loyalty.bond import Attributed, BondChange
-from loyalty.customer import Customer, Named, Order, Touch
+from loyalty.customer import Customer
+from loyalty.entries import Named, Order, Touch
 from schemas.bond_records import AttributionEvent, Conversion, Match, Touched, attribution_id
 from schemas.events import TouchpointMade, event_key
 from schemas.money import format_minor
@@ -205,7 +206,6 @@ class Attributions:
                 return None
         program, bond = self._program, customer.bond
         is_told = program.publish_from is None or at >= program.publish_from
-        bond.seq += is_told
         bond.attribution_seq += is_told
         now = Attributed(
             touch=None if touch is None else touch.key,
@@ -215,14 +215,12 @@ class Attributions:
             store=store_id,
             amount=amount,
             revision=(0 if told is None else told.revision) + is_told,
-            seq=bond.seq,
+            seq=bond.seq + is_told,
         )
         _set_told(customer, conversion, now)
         if not is_told:
             return None
-        return BondChange(
-            customer.customer_id, bond.mark(), self._record(customer, conversion, touch, now, at)
-        )
+        return bond.tell(customer.customer_id, self._record(customer, conversion, touch, now, at))
 
     def _last_touch(
         self, customer: Customer, conversion: Order | Touch, time: int

@@ -5,9 +5,11 @@ Times are epoch milliseconds. Facts follow from the inputs alone; decisions are 
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 import msgspec
 
-from schemas.bond_records import BondEvent, Match
+from schemas.bond_records import BondEvent, Match, encode
 
 SUBSCRIPTIONS_KEPT_APART = 32
 """How many different subscriptions are kept per customer; further ones, by arrival, are not."""
@@ -78,11 +80,12 @@ class BondMark(msgspec.Struct, frozen=True):
 
 
 class BondChange(msgspec.Struct, frozen=True):
-    """One record to publish, and where the customer's decisions stand with it."""
+    """One record to publish, the bytes of its body, and where the customer's decisions stand with it."""
 
     customer_id: str
     mark: BondMark
     body: BondEvent
+    value: bytes
 
 
 class Bond(msgspec.Struct, array_like=True, gc=False):
@@ -118,3 +121,16 @@ class Bond(msgspec.Struct, array_like=True, gc=False):
     def mark(self) -> BondMark:
         """Where the decisions stand."""
         return BondMark(self.seq, self.segment, self.segment_seq, self.attribution_seq, self.reservations)
+
+    def tell(self, customer_id: str, body: BondEvent) -> BondChange:
+        """Number a decision; the record to publish."""
+        self.seq += 1
+        value = encode(body)
+        self.digest = digest_of(value)
+        return BondChange(customer_id, self.mark(), body, value)
+
+
+def digest_of(value: bytes) -> int:
+    """An unsigned 64-bit number of a record's body. Of all of it: after a lost take-over another owner may have sent
+    what this one suppressed, at the same instant."""
+    return int.from_bytes(blake2b(value, digest_size=8).digest())

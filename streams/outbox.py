@@ -98,7 +98,7 @@ def bond_entry(change: BondChange, partition: int, watermarks: bytes) -> Entry:
         (BOND_HEADER, msgspec.json.encode(change.mark)),
     ]
     topic, key = BOND_TOPIC_OF[type(body)], change.customer_id.encode()
-    return Entry(topic, partition, key, bond_records.encode(body), headers)
+    return Entry(topic, partition, key, change.value, headers)
 
 
 def decision_entry(
