@@ -25,7 +25,12 @@ help: ## Show this list
 	awk -v c="$$c" -v r="$$r" 'BEGIN { FS = ":.*## " } \
 	  /^[a-z-]+:.*## / { printf "  %smake %-8s%s %s\n", c, $$1, r, $$2 }' Makefile
 
-setup: $(PROJECT) $(KAFKA) ## Make .venv from the lock, and fetch the local Kafka (quick when done)
+# No file of its own: what was built is found by the digest of its sources, and looking takes no time.
+.PHONY: rules
+rules: $(PROJECT)
+	@$(BIN)/python -m cli.compile_rules
+
+setup: $(PROJECT) rules $(KAFKA) ## Make .venv from the lock, and fetch the local Kafka (quick when done)
 	@:
 
 demo: setup ## Run a year of a real shop through a real Kafka and Redis
@@ -70,7 +75,7 @@ lock: ## Choose the newest allowed versions anew (needs uv)
 	  --no-emit-find-links --custom-compile-command 'make lock' "$$@"; }; \
 	compile pyproject.toml --upgrade --all-extras -o requirements.lock; \
 	compile pyproject.toml --upgrade --constraint requirements.lock -o requirements-runtime.lock; \
-	echo hatchling | compile - --upgrade --constraint requirements.lock -o requirements-build.lock
+	printf "hatchling\nmypy\nsetuptools\n" | compile - --upgrade --constraint requirements.lock -o requirements-build.lock
 
 clean: ## Remove everything that setup, tests and tools have made
 	@rm -rf $(VENV) .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage \

@@ -11,6 +11,7 @@ from mode.loop import use as use_event_loop
 
 import agents
 from cli.options import settings_options
+from loyalty import compiled
 from streams import logs
 from streams.app import Pipeline, build
 from streams.preflight import prepare
@@ -39,6 +40,9 @@ def worker(settings: Settings, log_level: str) -> None:
     """Run the pipeline until Ctrl-C or SIGTERM."""
     logs.configure(log_level)
     use_event_loop("uvloop")
+    log.info(
+        "the rules are %s", "compiled" if compiled.is_at_work() else "plain Python, some two times slower"
+    )
     pipeline = build(settings, *prepare(settings))
     agents.join(pipeline)
     # Decoded customers live long: the collector need not walk through them again and again.

@@ -7,6 +7,12 @@ reads a clock. Times are epoch milliseconds (UTC), money is whole minor units of
 ``Rules`` decides, ``Packing`` keeps, ``batch`` computes the same a second time, from scratch, for comparing.
 """
 
+from loyalty import compiled as _compiled
+
+# Before anything else of this package is imported: a module is taken from the first place that has it.
+if (_built := _compiled.found()) is not None:
+    __path__.insert(0, str(_built))
+
 from loyalty.customer import Customer
 from loyalty.packing import Packed, PackedStateError, Packing, page_numbers, pages_of
 from loyalty.rules import Previous, Rules

@@ -6,7 +6,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from operator import attrgetter
 
-from loyalty.customer import Customer, Tally, Touch
+from loyalty.customer import Customer, Tally
+from loyalty.entries import Touch
 from loyalty.subscriptions import is_renewal
 from schemas.program_bonds import Attachment as Rule
 from schemas.times import DAY

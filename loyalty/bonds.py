@@ -6,13 +6,13 @@ Customers are changed in place, as by the fold, which calls this. Times are epoc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from loyalty.attachment import Attachment
 from loyalty.attribution import Attributions
-from loyalty.bond import BondChange, BondMark, Placed, Watch
+from loyalty.bond import BondChange, BondMark, Placed, Watch, digest_of
 from loyalty.contact_policy import Permission
-from loyalty.customer import STALE, Bought, Customer, Named, Order, Touch
+from loyalty.customer import STALE, Customer
+from loyalty.entries import Bought, Named, Order, Touch
 from loyalty.scenarios import Made, Scenarios
 from loyalty.segments import Axes, Segments
 from loyalty.subscriptions import SAYING, Subscriptions
@@ -53,7 +53,7 @@ class Bonds:
         self._segments = (
             Segments(sections, axes, self._attachment, subscriptions) if sections.segments else None
         )
-        self._scenarios = Scenarios(program, sections, axes, subscriptions)
+        self._scenarios = Scenarios(program, sections, axes, subscriptions, self._trigger)
         self.policy = self._scenarios.policy
         self._attributions = None if sections.attribution is None else Attributions(program)
         self._offline = _OFFLINE if sections.attribution is None else sections.attribution.offline
@@ -135,7 +135,11 @@ class Bonds:
     def time(self, customer: Customer) -> int | None:
         """The bond time: of the newest event and of the last evaluation; None before the first event."""
         bond, own = customer.bond, customer.time
-        at = max(bond.seen, -1 if bond.time is None else bond.time, -1 if own is None else own)
+        at = bond.seen
+        if bond.time is not None and bond.time > at:
+            at = bond.time
+        if own is not None and own > at:
+            at = own
         return None if at < 0 else at
 
     def evaluate(
@@ -153,11 +157,28 @@ class Bonds:
 
         ``changed`` is the order or the touch that an event has changed or brought; ``anew`` asks all conversions.
         """
+        out: list[BondChange] = []
+        self._evaluate(customer, at, reason, source, event_id, changed, anew, out)
+        return out
+
+    def _evaluate(
+        self,
+        customer: Customer,
+        at: int,
+        reason: SegmentReason,
+        source: str | None,
+        event_id: str | None,
+        changed: Order | Touch | None,
+        anew: bool,
+        out: list[BondChange],
+    ) -> bool:
+        """See ``evaluate``: whether it changed anything but the bond time."""
         if customer.bond_held:
             # What was worked out does not follow the events that come meanwhile.
             customer.tally = None
-            return []
+            return False
         bond = customer.bond
+        before = bond.segment
         at = max(at, self.time(customer) or 0)
         bond.time, bond.looked = at, -1
         customer.bond_due = STALE
@@ -170,7 +191,6 @@ class Bonds:
         tier = self._tiers[customer.tier]
         if tier != bond.tier:
             bond.tier, bond.tier_since = tier, at
-        out: list[BondChange] = []
         if self._segments is not None:
             self._enter_segment(customer, at, reason, source, event_id, out)
         if self._attributions is not None:
@@ -180,19 +200,17 @@ class Bonds:
                 out += self._attributions.after_order(customer, changed, at)
             elif changed is not None:
                 out += self._attributions.after_touch(customer, changed, at)
-        publish = partial(self._trigger, customer, at, out) if self._publishes(at) else None
-        self._scenarios.evaluate(customer, at, publish)
-        return out
+        turned = self._scenarios.evaluate(customer, at, out if self._publishes(at) else None)
+        return turned or bool(out) or bond.segment != before
 
     def fall_due(self, customer: Customer, due: int) -> list[BondChange]:
         """The evaluation at an instant of ``next_due``. Where nothing turns there, bond time is left as it was: which
         such instants are looked at depends on what is remembered of the tests, and nothing told may."""
         bond, time = customer.bond, customer.bond.time
-        before = bond.segment, self._scenarios.standing(customer)
-        made = self.evaluate(customer, due, "time")
-        if not made and (bond.segment, self._scenarios.standing(customer)) == before:
+        out: list[BondChange] = []
+        if not self._evaluate(customer, due, "time", None, None, None, False, out):
             bond.time, bond.looked = time, due
-        return made
+        return out
 
     def next_due(self, customer: Customer) -> int | None:
         """When time alone may next bring a decision; None where it never will. Never later than it does, and always
@@ -258,13 +276,13 @@ class Bonds:
         )
         self._take_place(customer, told.event_id, at, channel)
         told.status, told.channel, told.expires_at = "reserved", channel, self._expires(at)
-        return permission, [self._number(customer, told)]
+        return permission, [bond.tell(customer.customer_id, told)]
 
     # -- what was published ----------------------------------------------------------------------------------------
 
     def agrees(self, customer: Customer, mark: BondMark, body: BondEvent) -> bool:
         """Whether the decisions that are known end with a published record."""
-        return customer.bond.mark() == mark and customer.bond.digest == _digest(body)
+        return customer.bond.mark() == mark and customer.bond.digest == digest_of(encode(body))
 
     def adopt(self, customer: Customer, told: Sequence[tuple[BondMark, BondEvent]]) -> list[BondChange]:
         """Take over what was published, in the order of ``seq``: nothing else was, from the first of them on. Then
@@ -285,7 +303,7 @@ class Bonds:
         mark, body = told[-1]
         bond.seq, bond.segment, bond.segment_seq = mark.seq, mark.segment, mark.segment_seq
         bond.attribution_seq, bond.reservations = mark.attribution_seq, mark.reservations
-        bond.digest = _digest(body)
+        bond.digest = digest_of(encode(body))
         bond.time = max(latest, bond.time or 0)
         return self.catch_up(customer)
 
@@ -354,9 +372,9 @@ class Bonds:
             attachment=attachment,
             tier=self._tiers[customer.tier],
         )
-        out.append(self._number(customer, body))
+        out.append(bond.tell(customer.customer_id, body))
 
-    def _trigger(self, customer: Customer, at: int, out: list[BondChange], made: Made) -> None:
+    def _trigger(self, customer: Customer, at: int, made: Made) -> BondChange:
         told = self._trigger_event(
             customer,
             at,
@@ -375,7 +393,7 @@ class Bonds:
         if made.status == "sent":
             told.expires_at = self._expires(at)
             self._take_place(customer, told.event_id, at, step.channel)
-        out.append(self._number(customer, told))
+        return customer.bond.tell(customer.customer_id, told)
 
     def _trigger_event(self, customer: Customer, at: int, event_id: str) -> TriggerEvent:
         return TriggerEvent(
@@ -405,12 +423,6 @@ class Bonds:
 
     def _expires(self, at: int) -> str | None:
         return None if self._lapse is None else format_ms(at + self._lapse)
-
-    def _number(self, customer: Customer, body: BondEvent) -> BondChange:
-        bond = customer.bond
-        bond.seq += 1
-        bond.digest = _digest(body)
-        return BondChange(customer.customer_id, bond.mark(), body)
 
     def _next_due(self, customer: Customer) -> int | None:
         after = customer.bond.time
@@ -445,11 +457,6 @@ def _is_newest(customer: Customer, order: Order) -> bool:
     """Whether an order has only added to what counts: it is the newest, of one part, and nothing was refunded."""
     counted = customer.counted
     return bool(counted) and counted[-1] is order and order.more is None
-
-
-def _digest(body: BondEvent) -> int:
-    # Whole: after a lost take-over another owner may have sent what this one suppressed, at the same instant.
-    return event_key(body.event_id, encode(body).decode())
 
 
 def _index(names: list[str], name: str) -> int:

@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from loyalty.bond import Bond
-from loyalty.customer import Customer, Touch
+from loyalty.customer import Customer
+from loyalty.entries import Touch
 from loyalty.local_time import LocalTime, local_time
 from schemas.program_bonds import Cap, ContactPolicy
 from schemas.times import DAY, HOUR, MINUTE, SECOND

@@ -10,11 +10,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from operator import attrgetter, itemgetter
 
-import msgspec
-
-from loyalty.bond import Attributed, Bond
-from schemas.events import OverrideMode
-from schemas.tier_change import ChangeReason
+from loyalty.bond import Bond
+from loyalty.entries import Entry, Order, Override, Protection, Seen, Since, Touch
 
 PAGE_ENTRIES = 64
 """How many entries a page holds before it is sealed."""
@@ -27,123 +24,6 @@ OTHER_CHANNEL = "other"
 STALE = -1
 """No instant: what is next due of the bond has to be worked out."""
 
-
-class Bought(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Where and how an order was bought: what the bond asks for, as its earliest purchase said it (of two at one
-    instant, the first that was read)."""
-
-    channel: str | None
-    store_id: str | None
-    campaign_id: str | None
-    subscription_id: str | None
-
-
-class Order(msgspec.Struct, array_like=True, tag=0, gc=False):
-    """One order. ``time`` is its earliest purchase's, None while only refunds have come, which then wait.
-
-    ``key`` is the id of the purchase that gave ``time``. ``more`` holds further ids as ``(key, time, key,
-    time, …)`` and ``waiting`` early refunds as ``(time, amount, …)``: flat, so that the usual order costs
-    nothing. An empty ``order_id`` is an order that is forgotten and still counts. ``bought`` is None where the bond
-    asks for none of it, ``told`` where no attribution was told.
-    """
-
-    page: int
-    order_id: str
-    time: int | None
-    paid: int
-    refunded: int = 0
-    key: int | None = None
-    more: tuple[int, ...] | None = None
-    waiting: tuple[int, ...] | None = None
-    bought: Bought | None = None
-    told: Attributed | None = None
-
-    @property
-    def counts(self) -> bool:
-        """Whether the order is one: bought, and not refunded in full. Its net is then ``paid - refunded``."""
-        return self.time is not None and (not self.refunded or self.refunded < self.paid)
-
-
-class Named(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What an attribution tells of a touch, or asks of a visit."""
-
-    event_id: str
-    source: str
-    channel: str
-    action: str | None
-    store_id: str | None
-    campaign_id: str | None
-
-
-class Touch(msgspec.Struct, array_like=True, tag=1, gc=False):
-    """One touchpoint: its id's key, when, the index of its channel in ``Customer.channels``, and which
-    way.
-
-    ``action`` is the index of its action in ``Customer.actions``, -1 where it has none or no bond is kept.
-    ``trigger`` is the key of its ``trigger_id`` (of the pair of an empty source and it), ``named`` there where it may
-    be part of an attribution, ``told`` where it is a visit of which one was told.
-    """
-
-    key: int
-    time: int
-    channel: int
-    outbound: bool
-    action: int = -1
-    trigger: int | None = None
-    named: Named | None = None
-    told: Attributed | None = None
-
-
-class Seen(msgspec.Struct, array_like=True, tag=2, gc=False):
-    """The id of one more event of an order that has a great many, kept apart so that no order grows for
-    ever."""
-
-    key: int
-    time: int
-
-
-Entry = Order | Touch | Seen
-
-
-class Override(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What somebody commanded, from ``at`` until, not including, ``until``. ``tier`` is an index.
-
-    One whose mode is ``clear`` holds nothing, and its ``until`` is its ``at``. It is kept so that an older one
-    that comes later changes nothing.
-    """
-
-    at: int
-    mode: OverrideMode
-    tier: int
-    until: int
-    actor: str
-    reason: str
-
-    def cleared(self) -> Override:
-        """The same, holding nothing."""
-        return Override(self.at, "clear", 0, self.at, self.actor, self.reason)
-
-
-class Protection(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A floor that nobody commanded: tier (an index), end, and the reason that its end will have."""
-
-    tier: int
-    until: int
-    reason: ChangeReason
-
-
-class Since(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """How a customer stood after the last event, kept where time alone has changed something since."""
-
-    time: int
-    tier: int
-    tier_seq: int
-    earned: int
-    grace: int | None
-    at_risk: int | None
-    protection: Protection | None
-
-
 _time_of_touch = attrgetter("time")
 _first = itemgetter(0)
 
@@ -152,7 +32,7 @@ class Tally:
     """What was worked out last of a bond, to be gone on from.
 
     Attachment was added up from the touches from index ``low`` up to ``size``, as of ``at``; ``channels`` has how many
-    inbound ones there are by channel. ``lost`` has, by threshold of value and of attachment, an instant before which
+    inbound ones there are by channel. ``lost`` has, by number of a threshold, an instant before which
     it surely still holds if nothing is taken away; those in ``exact`` are when it is lost if nothing more comes.
     ``value`` and ``attachment`` are as of ``measured``. ``gap`` is the usual gap of orders at the times ``gap_of``.
     """
@@ -166,8 +46,8 @@ class Tally:
         self.at = -1
         self.low = self.size = self.points = 0
         self.channels: dict[int, int] = {}
-        self.lost: dict[tuple[str, int], int] = {}
-        self.exact: set[tuple[str, int]] = set()
+        self.lost: dict[int, int] = {}
+        self.exact: set[int] = set()
         self.gap: int | None = None
         self.gap_of: list[int] | None = None
         self.value = self.attachment = 0
@@ -213,6 +93,15 @@ def newest_instant(entry: Order | Seen) -> int:
     return newest
 
 
+_ATTRIBUTES = (
+    *("customer_id", "tier", "tier_seq", "time", "lifetime_orders", "lifetime_monetary", "channels"),
+    *("generation", "earned", "grace", "at_risk", "override", "protection", "since", "commands"),
+    *("orders", "ids", "touch_ids", "touches", "times", "counted", "low", "monetary"),
+    *("pages", "open", "rewritten"),
+    *("bond", "actions", "bond_held", "tally", "bond_due"),
+)
+
+
 class Customer:
     """One customer's state, mutable and without rules of its own: the fold holds those.
 
@@ -227,13 +116,7 @@ class Customer:
     ``bond_due`` are what was worked out last of the bond (None and ``STALE`` where nothing was).
     """
 
-    __slots__ = (
-        *("customer_id", "tier", "tier_seq", "time", "lifetime_orders", "lifetime_monetary", "channels"),
-        *("generation", "earned", "grace", "at_risk", "override", "protection", "since", "commands"),
-        *("orders", "ids", "touch_ids", "touches", "times", "counted", "low", "monetary"),
-        *("pages", "open", "rewritten"),
-        *("bond", "actions", "bond_held", "tally", "bond_due"),
-    )
+    __slots__ = _ATTRIBUTES
 
     def __init__(self, customer_id: str, generation: int = 0) -> None:
         self.customer_id = customer_id
@@ -267,6 +150,13 @@ class Customer:
         self.bond_held = False
         self.tally: Tally | None = None
         self.bond_due: int | None = STALE
+
+    def __copy__(self) -> Customer:
+        """A customer that shares what this one has: pages, orders, bond."""
+        other = Customer(self.customer_id, self.generation)
+        for name in _ATTRIBUTES:
+            setattr(other, name, getattr(self, name))
+        return other
 
     @property
     def frequency(self) -> int:

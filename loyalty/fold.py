@@ -10,7 +10,8 @@ from typing import Literal
 
 from loyalty.bonds import Bonds
 from loyalty.contacts import ContactWindow
-from loyalty.customer import CHANNELS_KEPT_APART, OTHER_CHANNEL, Customer, Order, Override, Seen, Since, Touch
+from loyalty.customer import CHANNELS_KEPT_APART, OTHER_CHANNEL, Customer
+from loyalty.entries import Order, Override, Seen, Since, Touch
 from loyalty.scores import score
 from loyalty.standing import Standing
 from loyalty.views import Beneath, CustomerView, Decision

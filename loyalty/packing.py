@@ -17,18 +17,8 @@ import msgspec
 
 from loyalty.bond import Bond
 from loyalty.contacts import ContactWindow
-from loyalty.customer import (
-    Customer,
-    Entry,
-    Order,
-    Override,
-    Page,
-    Protection,
-    Seen,
-    Since,
-    Touch,
-    newest_instant,
-)
+from loyalty.customer import Customer, Page, newest_instant
+from loyalty.entries import Entry, Order, Override, Protection, Seen, Since, Touch
 from loyalty.rules import Rules
 
 FORMAT = 2

@@ -7,19 +7,19 @@ turn is found from the tests' thresholds, not from the history.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable
+from typing import Final
 
 from loyalty.attachment import Attachment
 from loyalty.customer import Customer, Tally
 from loyalty.subscriptions import Subscriptions
 from schemas.program import Program
-from schemas.program_bonds import Bonds
+from schemas.program_bonds import Bonds, Segment
 
 # So many of the newest orders say what is usual.
-_ORDERS_OF_GAP = 6
-_THOUSAND = 1_000
-_NEVER = 1 << 62
+_ORDERS_OF_GAP: Final = 6
+_THOUSAND: Final = 1_000
+_NEVER: Final = 1 << 60
 
 
 class Axes:
@@ -95,12 +95,7 @@ class Axes:
 
     def gap(self, customer: Customer, at: int) -> int | None:
         """The customer's usual gap between orders; None for fewer than two."""
-        newest, tally = customer.times[self._first_of_gap(customer, at) :], customer.tally
-        if tally is None:
-            return _usual(newest)
-        if tally.gap_of != newest:
-            tally.gap_of, tally.gap = newest, _usual(newest)
-        return tally.gap
+        return self._gap_from(customer, self._first_of_gap(customer, at))
 
     def lapsing(self, customer: Customer, at: int, gaps: int) -> bool:
         """Whether the silence is longer than ``gaps`` thousandths of the usual gap."""
@@ -114,11 +109,21 @@ class Axes:
         """When ``lapsing`` may turn after an instant: the silence is long enough, and orders leave and another gap is
         the usual one. None where nobody can lapse."""
         last = self.last(customer, after)
-        gap = None if last is None else self.gap(customer, after)
-        if last is None or gap is None:
+        if last is None:
             return None
-        first = customer.times[self._first_of_gap(customer, after)]
-        return last + gaps * gap // _THOUSAND + 1, first + self.window
+        first = self._first_of_gap(customer, after)
+        gap = self._gap_from(customer, first)
+        if gap is None:
+            return None
+        return last + gaps * gap // _THOUSAND + 1, customer.times[first] + self.window
+
+    def _gap_from(self, customer: Customer, first: int) -> int | None:
+        newest, tally = customer.times[first:], customer.tally
+        if tally is None:
+            return _usual(newest)
+        if tally.gap_of != newest:
+            tally.gap_of, tally.gap = newest, _usual(newest)
+        return tally.gap
 
     def _first_of_gap(self, customer: Customer, at: int) -> int:
         """The index of the oldest order that says what gap is usual."""
@@ -128,13 +133,27 @@ class Axes:
         return first
 
 
+class _Test:
+    """What one segment asks for; a bound of 0, or ``_NEVER`` for the most orders, asks for nothing. Plain attributes,
+    as it is asked at every evaluation."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.min_value = segment.min_value
+        self.min_attachment = segment.min_attachment
+        self.min_orders = segment.min_orders
+        self.max_orders = _NEVER if segment.max_orders is None else segment.max_orders
+        self.min_silence = segment.min_silence or 0
+        self.min_gaps = segment.min_gaps or 0
+        self.subscription: str = segment.subscription or ""
+
+
 class Segments:
     """One program's segments, by index in their order. Times are epoch milliseconds."""
 
     def __init__(
         self, bonds: Bonds, axes: Axes, attachment: Attachment, subscriptions: Subscriptions
     ) -> None:
-        self._segments = bonds.segments
+        self._tests = [_Test(segment) for segment in bonds.segments]
         self.names = tuple(segment.name for segment in bonds.segments)
         self._axes = axes
         self._attachment = attachment
@@ -142,27 +161,27 @@ class Segments:
         self._values = _asked(segment.min_value for segment in bonds.segments)
         self._attachments = _asked(segment.min_attachment for segment in bonds.segments)
         # Where one segment asks for both, it begins with the later of them. Once no order counts it is silent anyway.
-        self._silences = {
-            (min(segment.min_silence or 0, axes.window), segment.min_gaps)
-            for segment in bonds.segments
-            if segment.min_silence or segment.min_gaps
-        }
+        self._silences = sorted(
+            {
+                (min(segment.min_silence or 0, axes.window), segment.min_gaps or 0)
+                for segment in bonds.segments
+                if segment.min_silence or segment.min_gaps
+            }
+        )
         self._states = any(segment.subscription for segment in bonds.segments)
 
     def at(self, customer: Customer, at: int, value: int, attachment: int) -> int:
         """The segment at ``at``, where value and attachment are these."""
-        orders = customer.lifetime_orders
-        for index, segment in enumerate(self._segments):
+        orders, axes = customer.lifetime_orders, self._axes
+        for index, test in enumerate(self._tests):
             if (
-                value >= segment.min_value
-                and attachment >= segment.min_attachment
-                and orders >= segment.min_orders
-                and (segment.max_orders is None or orders <= segment.max_orders)
-                and (segment.min_silence is None or self._axes.silent(customer, at, segment.min_silence))
-                and (segment.min_gaps is None or self._axes.lapsing(customer, at, segment.min_gaps))
+                value >= test.min_value
+                and attachment >= test.min_attachment
+                and test.min_orders <= orders <= test.max_orders
+                and (not test.min_silence or axes.silent(customer, at, test.min_silence))
+                and (not test.min_gaps or axes.lapsing(customer, at, test.min_gaps))
                 and (
-                    segment.subscription is None
-                    or self._subscriptions.any_in(customer.bond, segment.subscription, at)
+                    not test.subscription or self._subscriptions.any_in(customer.bond, test.subscription, at)
                 )
             ):
                 return index
@@ -179,53 +198,81 @@ class Segments:
 
     def next_turn(self, customer: Customer, after: int) -> int | None:
         """The next instant after one at which a test may turn, if nothing more arrives."""
-        axes, tally = self._axes, customer.tally
+        tally = customer.tally
         if tally is None or tally.measured != after:
             tally = self.measure(customer, after)
-        held = [("value", least) for least in self._values if tally.value >= least]
-        turns: list[int] = []
-        if self._attachments:
-            held += [("attachment", least) for least in self._attachments if tally.attachment >= least]
-            if (year := self._attachment.next_year(customer, after)) is not None:
-                turns.append(year)
-        if self._silences and (last := axes.last(customer, after)) is not None:
-            for least, gaps in self._silences:
-                if gaps is None:
-                    turns.append(last + least)
-                elif (lapses := axes.lapses(customer, after, gaps)) is not None:
-                    turns += (max(last + least, lapses[0]), lapses[1])
+        turn = self._next_of_time(customer, after)
         if self._states and customer.bond.subscriptions:
-            turns += self._subscriptions.lapses(customer.bond, after)
-        turn = min([turn for turn in turns if turn > after], default=_NEVER)
-        for threshold in held:
-            # What comes only puts off when a threshold is lost: one that was worked out before is looked at again only
-            # where it would be the next to turn, or where it held beyond that instant, as a renewal left that it could
-            # do without.
-            lost = tally.lost.get(threshold, -1)
-            if lost <= after or (lost < turn and threshold not in tally.exact):
-                tally.lost[threshold] = self._lost(threshold, customer, after)
-                tally.exact.add(threshold)
-            turn = min(turn, tally.lost[threshold])
+            for lapses_at in self._subscriptions.lapses(customer.bond, after):
+                if after < lapses_at < turn:
+                    turn = lapses_at
+        number = 0
+        for least in self._values:
+            if tally.value >= least:
+                turn = min(turn, self._lost(tally, number, customer, after, turn))
+            number += 1
+        for least in self._attachments:
+            if tally.attachment >= least:
+                turn = min(turn, self._lost(tally, number, customer, after, turn))
+            number += 1
         return None if turn == _NEVER else turn
 
-    def _lost(self, threshold: tuple[str, int], customer: Customer, after: int) -> int:
-        """When a threshold that holds is lost, if nothing more arrives."""
-        axis, least = threshold
+    def _next_of_time(self, customer: Customer, after: int) -> int:
+        """When tenure or a silence may next turn a test."""
+        turn, axes = _NEVER, self._axes
+        if self._attachments:
+            year = self._attachment.next_year(customer, after)
+            if year is not None and after < year:
+                turn = year
+        last = axes.last(customer, after)
+        if last is None:
+            return turn
+        for least, gaps in self._silences:
+            silent = last + least
+            if gaps:
+                lapses = axes.lapses(customer, after, gaps)
+                if lapses is None:
+                    continue
+                silent = max(silent, lapses[0])
+                if after < lapses[1] < turn:
+                    turn = lapses[1]
+            if after < silent < turn:
+                turn = silent
+        return turn
+
+    def _lost(self, tally: Tally, number: int, customer: Customer, after: int, turn: int) -> int:
+        """When a threshold that holds is lost, if nothing more arrives, or any instant before that is not before
+        ``turn``.
+
+        What comes only puts off when a threshold is lost: one that was worked out before is looked at again only where
+        it would be the next to turn, or where it held beyond that instant, as a renewal left that it could do without.
+        """
+        known = tally.lost.get(number, -1)
+        if known <= after or (known < turn and number not in tally.exact):
+            known = self._work_out(number, customer, after)
+            tally.lost[number] = known
+            tally.exact.add(number)
+        return known
+
+    def _work_out(self, number: int, customer: Customer, after: int) -> int:
+        """When the threshold of a number is lost, if nothing more arrives: values come first."""
+        values = self._values
         lost = (
-            self._axes.value_falls_below(customer, least)
-            if axis == "value"
-            else self._attachment.falls_below(customer, after, least)
+            self._axes.value_falls_below(customer, values[number])
+            if number < len(values)
+            else self._attachment.falls_below(customer, after, self._attachments[number - len(values)])
         )
         return _NEVER if lost is None or lost <= after else lost
 
 
-def _usual(times: Sequence[int]) -> int | None:
+def _usual(times: list[int]) -> int | None:
     if len(times) < 2:
         return None
-    gaps = sorted(after - before for before, after in pairwise(times))
+    gaps = [times[index] - times[index - 1] for index in range(1, len(times))]
+    gaps.sort()
     return gaps[(len(gaps) - 1) // 2]
 
 
-def _asked(thresholds: Iterable[int | None]) -> tuple[int, ...]:
+def _asked(thresholds: Iterable[int | None]) -> list[int]:
     """The different thresholds that ask for something."""
-    return tuple(sorted({threshold for threshold in thresholds if threshold}))
+    return sorted({threshold for threshold in thresholds if threshold})

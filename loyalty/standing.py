@@ -11,7 +11,8 @@ import msgspec
 from msgspec.structs import replace
 
 from loyalty.contacts import ContactWindow
-from loyalty.customer import Customer, Protection
+from loyalty.customer import Customer
+from loyalty.entries import Protection
 from loyalty.scores import score
 from loyalty.tiers import Ladder
 from loyalty.views import Beneath, Change

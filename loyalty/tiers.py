@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from loyalty.customer import Customer
 from schemas.program import Program
 
 # Where no order counts, recency is longer than any limit, and shorter than "no limit".
-_NO_LIMIT = 1 << 63
-_NEVER_BOUGHT = _NO_LIMIT - 1
+_NO_LIMIT: Final = 1 << 60
+_NEVER_BOUGHT: Final = _NO_LIMIT - 1
 
 
 class Ladder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import lru_cache
 
 SECOND = 1_000
@@ -114,11 +114,19 @@ def _leap_second(text: str) -> int:
 
 def format_ms(ms: int) -> str:
     """Epoch ms as ``2017-04-02T11:53:26.000Z``. Raises ``ValueError`` outside the years 1 to 9999."""
+    day, in_day = divmod(ms, DAY)
+    seconds, rest = divmod(in_day, SECOND)
+    minutes, second = divmod(seconds, 60)
+    return f"{_named(day)}T{minutes // 60:02}:{minutes % 60:02}:{second:02}.{rest:03}Z"
+
+
+@lru_cache(maxsize=8_192)
+def _named(day: int) -> str:
+    """The date of a day, counted from the epoch's. Raises ``ValueError`` outside the years 1 to 9999."""
     try:
-        at = _EPOCH + timedelta(milliseconds=ms)
-    except OverflowError:
+        return date.fromordinal(day + _EPOCH_DAY).isoformat()
+    except (OverflowError, ValueError):
         raise ValueError("expected a time in the years 0001 to 9999") from None
-    return at.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def parse_duration(text: str) -> int:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from loyalty.attribution import Attributions
 from loyalty.bond import BondChange
-from loyalty.customer import Bought, Customer, Named, Order, Touch
+from loyalty.customer import Customer
+from loyalty.entries import Bought, Named, Order, Touch
 from loyalty.fold import Fold
 from schemas.bond_records import AttributionEvent
 from schemas.events import PurchaseMade, RefundMade, TouchpointMade, event_key

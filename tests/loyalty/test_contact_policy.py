@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from loyalty.bond import Placed
 from loyalty.contact_policy import Permission, Policy
-from loyalty.customer import Customer, Touch
+from loyalty.customer import Customer
+from loyalty.entries import Touch
 from schemas.events import event_key
 from schemas.program_bonds import Cap, ContactPolicy
 from schemas.times import DAY, HOUR, MINUTE, format_ms, parse_rfc3339
