@@ -246,11 +246,14 @@ class Store(Protocol):
         """Write it whole, if the token, the version and the watermark are as the caller believes; version + 1."""
         ...
 
-    async def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
+    async def trim(
+        self, partition: int, token: str, version: int, published: int, outputs: Mapping[str, int]
+    ) -> None:
         """Forget outbox entries up to number `published`; leaves the version. `outputs`: see `ShardState`; of what it
         does not name nothing changes.
 
-        Refused where the store never gave that number: it has lost the commit that did.
+        Refused where the store does not stand at `version` or above: it has lost a commit of what the caller goes by,
+        be it the one that gave that number, or the one with which the state knew all up to `outputs`.
         """
         ...
 

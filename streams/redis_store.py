@@ -190,12 +190,14 @@ class RedisStore:
         with answers():
             await self._commit(keys=names, args=args)
 
-    async def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
-        """Forget outbox entries up to `published`; `outputs` are the positions behind them, by output topic."""
+    async def trim(
+        self, partition: int, token: str, version: int, published: int, outputs: Mapping[str, int]
+    ) -> None:
+        """Forget outbox entries up to `published`; see `streams.protocols.Store`."""
         keys = self.keys(partition)
         fields = [part for topic, at in outputs.items() for part in (output_field(topic), at)]
         with answers():
-            await self._trim(keys=[keys.shard, keys.outbox], args=[token, published, *fields])
+            await self._trim(keys=[keys.shard, keys.outbox], args=[token, version, published, *fields])
 
     async def due(self, partition: int, token: str, version: int, until: int, limit: int) -> Due:
         """Who is due strictly before `until` (at most `limit`); see `streams.protocols.Due`."""

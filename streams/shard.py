@@ -303,7 +303,7 @@ class Shard:
             self.outputs |= await self._writer.publish(records, Mark(upto, self.state.reign))
             # While something is pending, the next take-over must find it again.
             known = {} if self.healing else self.outputs
-            await self._store.trim(self.partition, self._token, upto, known)
+            await self._store.trim(self.partition, self._token, self.state.version, upto, known)
             self.outbox.drop(upto)
             self._metrics.published(self.partition, len(self.outbox), time.perf_counter() - started)
 

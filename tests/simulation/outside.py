@@ -79,8 +79,12 @@ class LinkedStore:
                 least = known.get(value, before)
                 known[value] = {topic: min(at, least[topic]) for topic, at in before.items()}
 
-    async def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
-        await self._link.call(REDIS, "trim", lambda: self._store.trim(partition, token, published, outputs))
+    async def trim(
+        self, partition: int, token: str, version: int, published: int, outputs: Mapping[str, int]
+    ) -> None:
+        await self._link.call(
+            REDIS, "trim", lambda: self._store.trim(partition, token, version, published, outputs)
+        )
 
     async def due(self, partition: int, token: str, version: int, until: int, limit: int) -> Due:
         return await self._link.call(

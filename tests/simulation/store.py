@@ -244,11 +244,13 @@ class MemoryStore:
             else:
                 journal.drop(shard.pages, customer_id)
 
-    def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
+    def trim(
+        self, partition: int, token: str, version: int, published: int, outputs: Mapping[str, int]
+    ) -> None:
         shard = self.shard(partition)
         self._check(shard, token)
-        if published > int(shard.hash["outbox_last"]):
-            raise _refused(f"outbox entry {published}, the newest is {shard.hash['outbox_last']}")
+        if int(shard.hash["version"]) < version:
+            raise _refused(f"version {shard.hash['version']}, expected {version}")
         self.server.journal.begin("trim", partition)
         self._drop_published(shard, published)
         for topic, at in outputs.items():

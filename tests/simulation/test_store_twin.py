@@ -60,7 +60,13 @@ class Calls:
                 outputs = {
                     t: rng.randrange(99) for t in ("tier-changes", "attributions") if rng.random() < 0.5
                 }
-                return "trim", (3, token, max(0, newest - rng.randint(-1, 5)), outputs)
+                return "trim", (
+                    3,
+                    token,
+                    max(0, version - rng.randrange(3)),
+                    max(0, newest - rng.randint(-1, 5)),
+                    outputs,
+                )
             case "due":
                 return "due", (3, token, version, rng.randrange(9), rng.choice((0, 1, 10, 10)))
             case "load":

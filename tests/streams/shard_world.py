@@ -134,7 +134,11 @@ class MemoryStore:
                 if write.due is not None:
                     self.dues[write.customer_id] = write.due
 
-    async def trim(self, partition: int, token: str, published: int, outputs: Mapping[str, int]) -> None:
+    async def trim(
+        self, partition: int, token: str, version: int, published: int, outputs: Mapping[str, int]
+    ) -> None:
+        if version > self.version:
+            raise RefusedError("version")
         self.trimmed.append((published, dict(outputs)))
         self.outbox = {number: raw for number, raw in self.outbox.items() if number > published}
 

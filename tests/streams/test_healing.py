@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import Any, cast
 
 import pytest
@@ -12,13 +13,23 @@ from streams.intake import Intake
 from streams.metrics import Metrics
 from streams.outbox import WATERMARKS_HEADER, Entry, watermarks
 from streams.placement import Placement
-from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, Batch, FatalError, Published, Stop
+from streams.protocols import (
+    COMMANDS,
+    INPUTS,
+    PURCHASES,
+    TOUCHPOINTS,
+    Batch,
+    FatalError,
+    Published,
+    RefusedError,
+    Stop,
+)
 from streams.settings import Settings
 from streams.shard import Domain
 from streams.shards import Shards, cut
 from streams.topics import TIER_CHANGES
 from tests.loyalty.worlds import DAY
-from tests.streams.conftest import BINDING
+from tests.streams.conftest import BINDING, HandMadeRecord
 from tests.streams.shard_world import (
     NOON,
     PARTITION,
@@ -129,6 +140,23 @@ async def test_a_batch_is_cut_where_the_record_was_decided_and_what_is_behind_wa
     assert world.shard.state.offsets[PURCHASES] == 4
     assert world.done[-1] is whole
     assert not world.shard.healing
+
+
+async def test_where_the_store_loses_again_what_it_was_healed_of_no_position_is_stored(world: World) -> None:
+    """A trim tells up to where the state knows what was published. That rests on commits without any entry, and so it
+    must be refused where they are lost, though the entry that is trimmed was there before them."""
+    broken = Batch(TOUCHPOINTS, PARTITION, 0, 1, [HandMadeRecord(0, b"x", b"broken")])
+    bought = purchases(0, 1, 2, customer=ONE)
+    world.begin(await world.fold(broken, bought))
+    await world.hand(broken)
+    store = deepcopy(vars(world.store))
+    await world.hand(bought)
+    assert len(store["outbox"]) == len(world.store.outbox) == 1
+    assert not world.shard.healing
+    vars(world.store).update(store)
+    with pytest.raises(RefusedError, match="version"):
+        await asyncio.wait_for(world.shard.publish(), 5)
+    assert world.store.trimmed == []
 
 
 async def test_what_time_brought_and_was_published_is_taken_over_before_a_late_purchase_is_read(

@@ -109,7 +109,7 @@ async def test_the_old_owner_is_refused_at_its_next_commit_and_sweep(
             with pytest.raises(RefusedError):
                 await shard.sweep(NEWEST, NEWEST)
         with pytest.raises(RefusedError):
-            await old.store.trim(shard.partition, old.token, 0, {})
+            await old.store.trim(shard.partition, old.token, 0, 0, {})
         with pytest.raises(RefusedError):
             await old.store.commit(shard.partition, old.token, shard.state.version, Commit())
     assert await dump() == switched

@@ -141,7 +141,7 @@ async def test_the_former_owner_is_refused_everything(
     with pytest.raises(RefusedError, match="owner"):
         await taken.due(3, "one", 1, START, 10)
     with pytest.raises(RefusedError, match="owner"):
-        await taken.trim(3, "one", 2, {TIER_CHANGES: 7})
+        await taken.trim(3, "one", 1, 2, {TIER_CHANGES: 7})
     assert await dump() == before
 
 
@@ -151,7 +151,7 @@ async def test_nobody_owns_a_shard_that_was_never_begun(
     with pytest.raises(RefusedError, match="owner"):
         await store.commit(3, "one", 0, some(world))
     with pytest.raises(RefusedError, match="owner"):
-        await store.trim(3, "one", 0, {})
+        await store.trim(3, "one", 0, 0, {})
     assert await dump() == {}
 
 
@@ -357,15 +357,15 @@ async def pending(store: RedisStore, redis: Redis) -> list[bytes]:
 
 async def test_a_trim_takes_away_what_was_published_and_nothing_else(taken: RedisStore, redis: Redis) -> None:
     await full(taken)
-    await taken.trim(3, "one", 2, {TIER_CHANGES: 77})
+    await taken.trim(3, "one", 1, 2, {TIER_CHANGES: 77})
     assert await pending(taken, redis) == [b"3", b"4"]
-    await taken.trim(3, "one", 2, {TIER_CHANGES: 77})
+    await taken.trim(3, "one", 1, 2, {TIER_CHANGES: 77})
     assert await pending(taken, redis) == [b"3", b"4"]
-    await taken.trim(3, "one", 1, {TIER_CHANGES: 77})
+    await taken.trim(3, "one", 1, 1, {TIER_CHANGES: 77})
     assert await pending(taken, redis) == [b"3", b"4"]
-    await taken.trim(3, "one", 4, {TIER_CHANGES: 79})
+    await taken.trim(3, "one", 1, 4, {TIER_CHANGES: 79})
     assert await pending(taken, redis) == []
-    await taken.trim(3, "one", 4, {TIER_CHANGES: 79})
+    await taken.trim(3, "one", 1, 4, {TIER_CHANGES: 79})
     state = await taken.peek(3)
     assert state is not None
     assert (state.version, state.outbox_last, state.outputs) == (1, 4, {TIER_CHANGES: 79})
@@ -373,8 +373,8 @@ async def test_a_trim_takes_away_what_was_published_and_nothing_else(taken: Redi
 
 async def test_a_trim_without_a_position_leaves_the_old_one(taken: RedisStore) -> None:
     await full(taken)
-    await taken.trim(3, "one", 1, {TIER_CHANGES: 77})
-    await taken.trim(3, "one", 2, {})
+    await taken.trim(3, "one", 1, 1, {TIER_CHANGES: 77})
+    await taken.trim(3, "one", 1, 2, {})
     state = await taken.peek(3)
     assert state is not None
     assert state.outputs == {TIER_CHANGES: 77}
@@ -384,8 +384,8 @@ async def test_each_output_has_a_position_of_its_own_and_that_of_tier_changes_is
     taken: RedisStore, redis: Redis
 ) -> None:
     await full(taken)
-    await taken.trim(3, "one", 1, {TIER_CHANGES: 77, SEGMENT_CHANGES: 5})
-    await taken.trim(3, "one", 2, {ATTRIBUTIONS: 9, SEGMENT_CHANGES: 6})
+    await taken.trim(3, "one", 1, 1, {TIER_CHANGES: 77, SEGMENT_CHANGES: 5})
+    await taken.trim(3, "one", 1, 2, {ATTRIBUTIONS: 9, SEGMENT_CHANGES: 6})
     state = await taken.peek(3)
     assert state is not None
     assert state.outputs == {TIER_CHANGES: 77, SEGMENT_CHANGES: 6, ATTRIBUTIONS: 9}
@@ -395,9 +395,9 @@ async def test_each_output_has_a_position_of_its_own_and_that_of_tier_changes_is
 
 async def test_a_commit_may_pass_a_trim(taken: RedisStore, redis: Redis) -> None:
     await full(taken)
-    await taken.trim(3, "one", 3, {})
+    await taken.trim(3, "one", 1, 3, {})
     await taken.commit(3, "one", 1, Commit(outbox=[b"5"]))
-    await taken.trim(3, "one", 4, {})
+    await taken.trim(3, "one", 1, 4, {})
     assert await pending(taken, redis) == [b"5"]
 
 
@@ -410,7 +410,7 @@ async def test_a_take_over_forgets_what_was_published(taken: RedisStore, redis: 
 
 async def test_a_take_over_keeps_what_was_trimmed_already_trimmed(taken: RedisStore) -> None:
     await full(taken)
-    await taken.trim(3, "one", 3, {})
+    await taken.trim(3, "one", 1, 3, {})
     _, left = await taken.take_over(3, "two", BEGIN, Mark(1))
     assert left == [b"4"]
 
@@ -422,9 +422,9 @@ async def test_numbering_goes_on_above_what_was_published_where_the_store_lost_w
     state, left = await taken.take_over(3, "two", BEGIN, Mark(9))
     assert (state.outbox_last, left) == (9, [])
     await taken.commit(3, "two", 1, Commit(outbox=[b"10"]))
-    await taken.trim(3, "two", 9, {})
+    await taken.trim(3, "two", 1, 9, {})
     assert await pending(taken, redis) == [b"10"]
-    await taken.trim(3, "two", 10, {})
+    await taken.trim(3, "two", 1, 10, {})
     assert await pending(taken, redis) == []
 
 

@@ -65,7 +65,7 @@ async def test_entries_become_others_by_their_number(taken: RedisStore, redis: R
 
 async def test_numbers_of_entries_hold_after_a_trim(taken: RedisStore, redis: Redis) -> None:
     await taken.commit(3, "one", 0, Commit(outbox=[b"1", b"2", b"3", b"4", b"5"]))
-    await taken.trim(3, "one", 2, {})
+    await taken.trim(3, "one", 1, 2, {})
     await taken.commit(3, "one", 1, Commit(replaced={3: b"three"}, outbox=[b"6"]))
     assert await pending(redis) == [b"three", b"4", b"5", b"6"]
     await taken.take_over(3, "two", BEGIN, Mark(4))

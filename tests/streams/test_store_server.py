@@ -40,7 +40,7 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(
     await forget()
     assert await store.due(3, "one", 1, START + 2 * DAY, 10) == Due(["900"], START + DAY, "")
     await forget()
-    await store.trim(3, "one", 2, {TIER_CHANGES: 5})
+    await store.trim(3, "one", 1, 2, {TIER_CHANGES: 5})
     state = await store.peek(3)
     assert state is not None
     assert (state.version, state.outputs) == (1, {TIER_CHANGES: 5})
@@ -67,7 +67,7 @@ async def test_a_server_that_is_gone_is_unavailable(
             store.load(3, ["900"], packing),
             store.commit(3, "one", 0, some(world)),
             store.due(3, "one", 0, START, 10),
-            store.trim(3, "one", 0, {}),
+            store.trim(3, "one", 0, 0, {}),
             store.take_over(3, "two", BEGIN, Mark()),
         ):
             with pytest.raises(UnavailableError, match="Redis did not answer"):
@@ -99,7 +99,7 @@ async def test_a_server_without_memory_takes_no_half_batch(
             await store.commit(3, "one", 1, late)
         assert await everything() == before
         # Publishing goes on, and makes room.
-        await store.trim(3, "one", 1, {TIER_CHANGES: 55})
+        await store.trim(3, "one", 1, 1, {TIER_CHANGES: 55})
         await client.config_set("maxmemory", "0")
         await store.commit(3, "one", 1, late)
         state = await store.peek(3)

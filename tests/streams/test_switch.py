@@ -141,7 +141,7 @@ async def test_while_a_switch_is_under_way_the_owner_is_refused_and_nobody_takes
     switch = Switch(redis, SETTINGS)
     await switch.fence(BINDING.partitions)
     with pytest.raises(RefusedError):
-        await store.trim(3, "one", 0, {})
+        await store.trim(3, "one", 0, 0, {})
     for partition in (3, 4):  # 4 was never begun
         with pytest.raises(RefusedError, match=r"a rebuild is switching the store.*kizuna rebuild"):
             await store.peek(partition)
