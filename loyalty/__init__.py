@@ -15,7 +15,8 @@ if (_built := _compiled.found()) is not None:
 
 from loyalty.customer import Customer
 from loyalty.packing import Packed, PackedStateError, Packing, page_numbers, pages_of
-from loyalty.rules import Previous, Rules
+from loyalty.program_change import Previous
+from loyalty.rules import Rules
 from loyalty.views import Change, CustomerView
 
 __all__ = [

@@ -6,6 +6,7 @@ Times are epoch milliseconds. Facts follow from the inputs alone; decisions are 
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Literal
 
 import msgspec
 
@@ -67,6 +68,15 @@ class Attributed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     amount: int
     revision: int
     seq: int
+
+
+class Permission(msgspec.Struct, frozen=True):
+    """``until`` is there for ``defer``: the instant in epoch milliseconds. ``reason`` says what stands against it,
+    None for ``allow``."""
+
+    decision: Literal["allow", "defer", "suppress"]
+    until: int | None = None
+    reason: str | None = None
 
 
 class BondMark(msgspec.Struct, frozen=True):

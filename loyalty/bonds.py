@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from loyalty.attachment import Attachment
 from loyalty.attribution import Attributions
-from loyalty.bond import BondChange, BondMark, Placed, Watch, digest_of
-from loyalty.contact_policy import Permission
+from loyalty.bond import BondChange, BondMark, Permission, Placed, Watch, digest_of
 from loyalty.customer import STALE, Customer
 from loyalty.entries import Bought, Named, Order, Touch
 from loyalty.scenarios import Made, Scenarios

@@ -6,11 +6,9 @@ the time zone, and the instant that is asked about.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from loyalty.bond import Bond
+from loyalty.bond import Bond, Permission
 from loyalty.customer import Customer
 from loyalty.entries import Touch
 from loyalty.local_time import LocalTime, local_time
@@ -18,15 +16,6 @@ from schemas.program_bonds import Cap, ContactPolicy
 from schemas.times import DAY, HOUR, MINUTE, SECOND
 
 _UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s"), (1, "ms"))
-
-
-class Permission(msgspec.Struct, frozen=True):
-    """``until`` is there for ``defer``: the instant in epoch milliseconds. ``reason`` says what stands against it,
-    None for ``allow``."""
-
-    decision: Literal["allow", "defer", "suppress"]
-    until: int | None = None
-    reason: str | None = None
 
 
 ALLOWED = Permission("allow")

@@ -96,7 +96,7 @@ def newest_instant(entry: Order | Seen) -> int:
 _ATTRIBUTES = (
     *("customer_id", "tier", "tier_seq", "time", "lifetime_orders", "lifetime_monetary", "channels"),
     *("generation", "earned", "grace", "at_risk", "override", "protection", "since", "commands"),
-    *("orders", "ids", "touch_ids", "touches", "times", "counted", "low", "monetary"),
+    *("orders", "ids", "touch_ids", "touches", "times", "counted", "nets", "low", "monetary"),
     *("pages", "open", "rewritten"),
     *("bond", "actions", "bond_held", "tally", "bond_due"),
 )
@@ -108,8 +108,8 @@ class Customer:
     ``time`` is the customer's time, None before the first purchase, refund or command. ``generation`` counts
     the programs of the store: the customer's tiers are indices into that program's. ``tier`` is the one that is
     shown, at risk until ``at_risk``; ``earned`` the one that the orders earn, kept in grace until ``grace`` (see
-    docs/tiers.md). ``times`` and ``counted`` are the orders that count, by time; those before ``low`` have left
-    the window, and ``monetary`` is the net sum of the others. ``ids``, ``touch_ids`` and ``commands`` map event
+    docs/tiers.md). ``times``, ``counted`` and ``nets`` are the orders that count, by time; those before ``low`` have
+    left the window, and ``monetary`` is the net sum of the others. ``ids``, ``touch_ids`` and ``commands`` map event
     keys to their ``occurred_at``. ``pages`` are the sealed ones, by number, ``rewritten`` those of them that
     changed. ``bond`` and ``actions`` (of touches, by arrival) stay empty where the program keeps no bonds;
     ``bond_held`` is true while nothing may be decided of it, as more was published than is known. ``tally`` and
@@ -140,6 +140,7 @@ class Customer:
         self.touches: list[Touch] = []
         self.times: list[int] = []
         self.counted: list[Order] = []
+        self.nets: list[int] = []
         self.low = 0
         self.monetary = 0
         self.pages: dict[int, Page] = {}
@@ -214,10 +215,12 @@ class Customer:
         if not times or time >= times[-1]:
             times.append(time)
             self.counted.append(order)
+            self.nets.append(net)
         else:
             at = bisect_right(times, time, self.low)
             times.insert(at, time)
             self.counted.insert(at, order)
+            self.nets.insert(at, net)
 
     def leave(self, order: Order, start: int) -> None:
         """Undo ``enter``, before the order changes."""
@@ -233,14 +236,13 @@ class Customer:
         at = bisect_left(self.times, time, self.low)
         while self.counted[at] is not order:
             at += 1
-        del self.times[at], self.counted[at]
+        del self.times[at], self.counted[at], self.nets[at]
 
     def slide(self, start: int) -> None:
         """Let the orders at or before ``start`` leave the window."""
         times, low, end = self.times, self.low, len(self.times)
         while low < end and times[low] <= start:
-            order = self.counted[low]
-            self.monetary -= order.paid - order.refunded
+            self.monetary -= self.nets[low]
             low += 1
         self.low = low
 
@@ -260,5 +262,6 @@ class Customer:
         dated.sort(key=_first)
         self.times = [time for time, _ in dated]
         self.counted = [order for _, order in dated]
-        self.monetary = sum([order.paid - order.refunded for order in self.counted])
+        self.nets = [order.paid - order.refunded for order in self.counted]
+        self.monetary = sum(self.nets)
         self.low = 0

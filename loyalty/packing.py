@@ -179,7 +179,8 @@ class Packing:
             keeping.prune(customer.open)
         written, dropped = keeping.settle_sealed() if customer.pages else ({}, [])
         if customer.low > 32:
-            del customer.times[: customer.low], customer.counted[: customer.low]
+            for by_time in (customer.times, customer.counted, customer.nets):
+                del by_time[: customer.low]
             customer.low = 0
         head = (
             *(customer.tier, customer.tier_seq, customer.time),

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from loyalty.contacts import ContactWindow
 from schemas.program import Program, ProgramError
+
+
+class Previous(msgspec.Struct, frozen=True):
+    """The program before, the instant (epoch milliseconds) at which another took its place, and until when
+    those who were there are protected."""
+
+    program: Program
+    at: int
+    protect_until: int | None
 
 
 def check_change(before: Program, after: Program, at: int | None) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from loyalty.bond import Bond, BondMark
+from loyalty.bond import Bond, BondMark, Permission
 from loyalty.bonds import Bonds
-from loyalty.contact_policy import Permission
 from loyalty.customer import STALE, Customer
 from loyalty.fold import Fold
+from loyalty.program_change import Previous
 from loyalty.tiers import Ladder
 from loyalty.views import Beneath, Change, CustomerView, Decision, change_body, dump_line
 from schemas.bond_records import BondEvent
@@ -24,16 +24,6 @@ from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, Touchpoi
 from schemas.program import Program
 from schemas.tier_change import TierEvent
 from schemas.times import parse_rfc3339
-
-
-class Previous(msgspec.Struct, frozen=True):
-    """The program before, the instant (epoch milliseconds) at which another took its place, and until when
-    those who were there are protected."""
-
-    program: Program
-    at: int
-    protect_until: int | None
-
 
 Moved = Callable[[str, str, str], None]
 """Told of each customer that is moved: customer_id, the tier before by the program before, and the tier then."""

@@ -45,9 +45,8 @@ class Axes:
         # Where touches were read far ahead of purchases, most orders may be out: add up the fewer ones.
         first = bisect_right(times, start, low)
         if end - first < first - low:
-            return end - first, sum([order.paid - order.refunded for order in customer.counted[first:]])
-        gone = sum([order.paid - order.refunded for order in customer.counted[low:first]])
-        return end - first, customer.monetary - gone
+            return end - first, sum(customer.nets[first:])
+        return end - first, customer.monetary - sum(customer.nets[low:first])
 
     def value(self, customer: Customer, at: int) -> int:
         """The scores for frequency and monetary, added: 0 to 10."""
@@ -71,13 +70,12 @@ class Axes:
         if index < 0:
             return None
         if money > 0:
-            counted, held, oldest = customer.counted, 0, len(times)
+            nets, held, oldest = customer.nets, 0, len(times)
             while held < money:
                 oldest -= 1
                 if oldest < 0:
                     return None
-                order = counted[oldest]
-                held += order.paid - order.refunded
+                held += nets[oldest]
             index = min(index, oldest)
         return times[index] + self.window if index < len(times) else None
 

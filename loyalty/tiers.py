@@ -118,9 +118,8 @@ class Ladder:
         """The index of the order with whose leaving the rest is below ``least_monetary``."""
         index = len(customer.times)
         held = 0
-        counted = customer.counted
+        nets = customer.nets
         while held < least_monetary:
             index -= 1
-            order = counted[index]
-            held += order.paid - order.refunded
+            held += nets[index]
         return index

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from loyalty.bond import BondChange
-from loyalty.contact_policy import Permission
+from loyalty.bond import BondChange, Permission
 from loyalty.customer import Customer
 from loyalty.packing import Packing
 from loyalty.rules import Rules

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from loyalty.packing import Packing
-from loyalty.program_change import check_change
-from loyalty.rules import Previous, Rules
+from loyalty.program_change import Previous, check_change
+from loyalty.rules import Rules
 from schemas.program import Program, ProgramError, parse_program
 from streams.keys import ShardKeys
 from streams.protocols import PURCHASES, Binding, FatalError, ShardState, Stop

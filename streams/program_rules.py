@@ -1,6 +1,7 @@
 """The rules for the customers of a shard, as the store says on which program they are."""
 
-from loyalty.rules import Moved, Previous, Rules
+from loyalty.program_change import Previous
+from loyalty.rules import Moved, Rules
 from schemas.program import Program, ProgramError, parse_program
 from streams.protocols import FatalError, ShardState, Stop
 

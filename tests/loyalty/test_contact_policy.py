@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from loyalty.bond import Placed
-from loyalty.contact_policy import Permission, Policy
+from loyalty.bond import Permission, Placed
+from loyalty.contact_policy import Policy
 from loyalty.customer import Customer
 from loyalty.entries import Touch
 from schemas.events import event_key

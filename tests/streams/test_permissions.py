@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from loyalty.contact_policy import Permission
+from loyalty.bond import Permission
 from loyalty.customer import Customer
 from schemas.program import Program, parse_program
 from streams import pacing
