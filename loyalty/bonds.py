@@ -13,7 +13,7 @@ from loyalty.bond import BondChange, BondMark, Permission, Placed, Watch, digest
 from loyalty.customer import STALE, Customer
 from loyalty.entries import Bought, Named, Order, Touch
 from loyalty.scenarios import Made, Scenarios
-from loyalty.segments import Axes, Segments
+from loyalty.segments import NEVER, Axes, Segments
 from loyalty.subscriptions import SAYING, Subscriptions
 from schemas.bond_records import (
     AttributionEvent,
@@ -215,7 +215,8 @@ class Bonds:
         """When time alone may next bring a decision; None where it never will. Never later than it does, and always
         after the bond time."""
         if customer.bond_due == STALE:
-            customer.bond_due = self._next_due(customer)
+            due = self._turn_before(customer, NEVER)
+            customer.bond_due = None if due == NEVER else due
         return customer.bond_due
 
     def due_before(self, customer: Customer, at: int) -> int | None:
@@ -223,7 +224,12 @@ class Bonds:
         time = customer.bond.time
         if time is None or at <= time:
             return None
-        due = self.next_due(customer)
+        due = customer.bond_due
+        if due == STALE:
+            # All that matters is whether it is before: what is not need not be worked out.
+            due = self._turn_before(customer, at)
+            if due < at:
+                customer.bond_due = due
         return due if due is not None and due < at else None
 
     def carry_over(self, customer: Customer, before: Bonds | None, at: int) -> list[BondChange]:
@@ -423,16 +429,17 @@ class Bonds:
     def _expires(self, at: int) -> str | None:
         return None if self._lapse is None else format_ms(at + self._lapse)
 
-    def _next_due(self, customer: Customer) -> int | None:
-        after = customer.bond.time
+    def _turn_before(self, customer: Customer, before: int) -> int:
+        """When anything may turn next; ``before`` where that is not before it."""
+        bond = customer.bond
+        after = bond.time
         if customer.bond_held or after is None:
-            return None
-        after = max(after, customer.bond.looked)
-        due: int | None = None
+            return before
+        after = max(after, bond.looked)
+        turn = before
         if self._segments is not None:
-            due = self._segments.next_turn(customer, after)
-        turn = self._scenarios.next_turn(customer, after)
-        return turn if due is None or (turn is not None and turn < due) else due
+            turn = self._segments.next_turn(customer, after, turn)
+        return self._scenarios.next_turn(customer, after, turn)
 
     def _begin(self, customer: Customer) -> None:
         """What is known of a customer for whom no bond was kept so far: the orders that are."""

@@ -260,9 +260,9 @@ class Fold:
         while True:
             due = standing.next_due(customer)
             if bonds is not None:
-                bond_due = bonds.next_due(customer)
+                bond_due = bonds.due_before(customer, until)
                 # A tier that falls due at the same instant comes first, and one evaluation is for both.
-                if bond_due is not None and bond_due < until and (due is None or bond_due < due):
+                if bond_due is not None and (due is None or bond_due < due):
                     made += bonds.fall_due(customer, bond_due)
                     continue
             if due is None or due >= until:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from loyalty.bond import BondChange, Run, Watch
 from loyalty.contact_policy import ALLOWED, Policy
 from loyalty.customer import Customer
 from loyalty.holdout import Draw
-from loyalty.segments import Axes
+from loyalty.segments import NEVER, Axes
 from loyalty.subscriptions import Subscriptions
 from schemas.bond_records import HoldoutDraw, TriggerStatus
 from schemas.program import Program
 from schemas.program_bonds import Bonds, Scenario
-
-_NEVER: Final = 1 << 60
 
 
 class Condition(ABC):
@@ -32,7 +29,7 @@ class Condition(ABC):
 
     def turn(self, customer: Customer, after: int) -> int:
         """The first instant after one at which it may turn, if nothing more arrives and nothing else is told."""
-        return _NEVER
+        return NEVER
 
 
 @dataclass(frozen=True)
@@ -143,15 +140,17 @@ class Scenarios:
             if watch is not None and run is not None and run.step >= len(watched.scenario.steps):
                 watch.run = None
 
-    def next_turn(self, customer: Customer, after: int) -> int | None:
-        """The next instant after one at which a step is due or a condition may turn, if nothing more arrives."""
-        turn = _NEVER
+    def next_turn(self, customer: Customer, after: int, before: int) -> int:
+        """The next instant after one at which a step is due or a condition may turn, if nothing more arrives;
+        ``before`` where that is not before it."""
+        turn = before
         for watch in customer.bond.watches.values():
-            if watch.run is not None and after < watch.run.due < turn:
-                turn = watch.run.due
+            run = watch.run
+            if run is not None and after < run.due < turn:
+                turn = run.due
         for watched in self._watched:
             turn = min(turn, watched.condition.turn(customer, after))
-        return None if turn == _NEVER else turn
+        return turn
 
     def went_on(self, scenario_name: str, watch: Watch, started: int, step: int, at: int) -> None:
         """Let a run stand as its published trigger says: ``step`` of them are out, the last at ``at``."""
@@ -241,7 +240,7 @@ class _SinceFirst(Condition):
 
     def turn(self, customer: Customer, after: int) -> int:
         first = customer.bond.first_at
-        return _NEVER if first is None else _if_after(first + self._after, after)
+        return NEVER if first is None else _if_after(first + self._after, after)
 
 
 class _SinceLast(Condition):
@@ -256,7 +255,7 @@ class _SinceLast(Condition):
     def turn(self, customer: Customer, after: int) -> int:
         last = self._axes.last(customer, after)
         if last is None:
-            return _NEVER
+            return NEVER
         begins, ends = last + self._after, last + self._axes.window
         return min(_if_after(begins, after), _if_after(ends, after))
 
@@ -276,7 +275,7 @@ class _NearTier(Condition):
             (
                 max(0, tier.min_frequency - scenario.orders),
                 max(0, tier.min_monetary - scenario.amount),
-                _NEVER if tier.max_recency is None else tier.max_recency,
+                NEVER if tier.max_recency is None else tier.max_recency,
             )
             for tier in program.tiers
         ]
@@ -291,19 +290,19 @@ class _NearTier(Condition):
         if count < orders or monetary < money:
             return False
         last = self._axes.last(customer, at)
-        return recency == _NEVER or (last is not None and at - last < recency)
+        return recency == NEVER or (last is not None and at - last < recency)
 
     def turn(self, customer: Customer, after: int) -> int:
         if not self.holds(customer, after):
-            return _NEVER  # time alone brings nobody nearer
+            return NEVER  # time alone brings nobody nearer
         orders, money, recency = self._takes[customer.tier + 1]
-        turn = _NEVER
+        turn = NEVER
         if orders or money:
             lost = self._axes.falls_below(customer, orders, money)
             if lost is not None:
                 turn = _if_after(lost, after)
         last = self._axes.last(customer, after)
-        if recency != _NEVER and last is not None:
+        if recency != NEVER and last is not None:
             turn = min(turn, _if_after(last + recency, after))
         return turn
 
@@ -322,7 +321,7 @@ class _BenefitUnused(Condition):
 
     def turn(self, customer: Customer, after: int) -> int:
         if not self._named[customer.tier]:
-            return _NEVER
+            return NEVER
         return _if_after(customer.bond.tier_since + self._after, after)
 
 
@@ -337,7 +336,7 @@ class _Renewal(Condition):
         return self._subscriptions.renews(customer.bond, self._before, at)
 
     def turn(self, customer: Customer, after: int) -> int:
-        turn = _NEVER
+        turn = NEVER
         if customer.bond.subscriptions:
             for at in self._subscriptions.renewals_near(customer.bond, self._before, after):
                 turn = min(turn, _if_after(at, after))
@@ -357,4 +356,4 @@ class _Cancelled(Condition):
 
 
 def _if_after(at: int, after: int) -> int:
-    return at if at > after else _NEVER
+    return at if at > after else NEVER

@@ -19,7 +19,8 @@ from schemas.program_bonds import Bonds, Segment
 # So many of the newest orders say what is usual.
 _ORDERS_OF_GAP: Final = 6
 _THOUSAND: Final = 1_000
-_NEVER: Final = 1 << 60
+NEVER: Final = 1 << 60
+"""No instant: later than all."""
 
 
 class Axes:
@@ -103,17 +104,26 @@ class Axes:
         gap = self.gap(customer, at)
         return gap is not None and (at - last) * _THOUSAND > gaps * gap
 
-    def lapses(self, customer: Customer, after: int, gaps: int) -> tuple[int, int] | None:
-        """When ``lapsing`` may turn after an instant: the silence is long enough, and orders leave and another gap is
-        the usual one. None where nobody can lapse."""
+    def lapses(self, customer: Customer, after: int, least: int, gaps: int, before: int) -> int:
+        """The first instant after one at which ``lapsing`` for ``least`` milliseconds or more may turn: the silence is
+        long enough, or an order leaves and another gap is the usual one. Instants from ``before`` on need not be
+        exact, and stand where nobody can lapse."""
         last = self.last(customer, after)
         if last is None:
-            return None
-        first = self._first_of_gap(customer, after)
-        gap = self._gap_from(customer, first)
-        if gap is None:
-            return None
-        return last + gaps * gap // _THOUSAND + 1, customer.times[first] + self.window
+            return before
+        times, first = customer.times, self._first_of_gap(customer, after)
+        if len(times) - first < 2:
+            return before
+        turn, leaves, silent = before, times[first] + self.window, last + least
+        if after < leaves < turn:
+            turn = leaves
+        if silent < turn:
+            gap = self._gap_from(customer, first)
+            if gap is not None:
+                silent = max(silent, last + gaps * gap // _THOUSAND + 1)
+            if after < silent < turn:
+                turn = silent
+        return turn
 
     def _gap_from(self, customer: Customer, first: int) -> int | None:
         newest, tally = customer.times[first:], customer.tally
@@ -132,14 +142,14 @@ class Axes:
 
 
 class _Test:
-    """What one segment asks for; a bound of 0, or ``_NEVER`` for the most orders, asks for nothing. Plain attributes,
+    """What one segment asks for; a bound of 0, or ``NEVER`` for the most orders, asks for nothing. Plain attributes,
     as it is asked at every evaluation."""
 
     def __init__(self, segment: Segment) -> None:
         self.min_value = segment.min_value
         self.min_attachment = segment.min_attachment
         self.min_orders = segment.min_orders
-        self.max_orders = _NEVER if segment.max_orders is None else segment.max_orders
+        self.max_orders = NEVER if segment.max_orders is None else segment.max_orders
         self.min_silence = segment.min_silence or 0
         self.min_gaps = segment.min_gaps or 0
         self.subscription: str = segment.subscription or ""
@@ -194,12 +204,13 @@ class Segments:
         tally.measured = at
         return tally
 
-    def next_turn(self, customer: Customer, after: int) -> int | None:
-        """The next instant after one at which a test may turn, if nothing more arrives."""
+    def next_turn(self, customer: Customer, after: int, before: int) -> int:
+        """The next instant after one at which a test may turn, if nothing more arrives; ``before`` where none may turn
+        before it."""
         tally = customer.tally
         if tally is None or tally.measured != after:
             tally = self.measure(customer, after)
-        turn = self._next_of_time(customer, after)
+        turn = self._next_of_time(customer, after, before)
         if self._states and customer.bond.subscriptions:
             for lapses_at in self._subscriptions.lapses(customer.bond, after):
                 if after < lapses_at < turn:
@@ -213,29 +224,23 @@ class Segments:
             if tally.attachment >= least:
                 turn = min(turn, self._lost(tally, number, customer, after, turn))
             number += 1
-        return None if turn == _NEVER else turn
+        return turn
 
-    def _next_of_time(self, customer: Customer, after: int) -> int:
-        """When tenure or a silence may next turn a test."""
-        turn, axes = _NEVER, self._axes
+    def _next_of_time(self, customer: Customer, after: int, before: int) -> int:
+        """When tenure or a silence may next turn a test; ``before`` where neither may before it."""
+        turn, axes = before, self._axes
         if self._attachments:
             year = self._attachment.next_year(customer, after)
-            if year is not None and after < year:
+            if year is not None and after < year < turn:
                 turn = year
         last = axes.last(customer, after)
         if last is None:
             return turn
         for least, gaps in self._silences:
-            silent = last + least
             if gaps:
-                lapses = axes.lapses(customer, after, gaps)
-                if lapses is None:
-                    continue
-                silent = max(silent, lapses[0])
-                if after < lapses[1] < turn:
-                    turn = lapses[1]
-            if after < silent < turn:
-                turn = silent
+                turn = axes.lapses(customer, after, least, gaps, turn)
+            elif after < last + least < turn:
+                turn = last + least
         return turn
 
     def _lost(self, tally: Tally, number: int, customer: Customer, after: int, turn: int) -> int:
@@ -260,7 +265,7 @@ class Segments:
             if number < len(values)
             else self._attachment.falls_below(customer, after, self._attachments[number - len(values)])
         )
-        return _NEVER if lost is None or lost <= after else lost
+        return NEVER if lost is None or lost <= after else lost
 
 
 def _usual(times: list[int]) -> int | None:
