@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from cli.local_cluster import ValkeyCluster
 from cli.local_jars import KAFKA_VERSION, POM, LocalStackError, ensure_jars
 from cli.local_server import HOST, STOP_SECONDS, Server, free_port
 from cli.local_valkey import VALKEY_SETTINGS, VALKEY_VERSION, ValkeyServer
@@ -67,6 +68,7 @@ KAFKA_JVM: dict[str, str] = {
     # One core's worth of collector costs least beside the clients on the same machine.
     "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true",
 }
+
 
 class KafkaServer(Server):
     """An Apache Kafka broker, KRaft, one node. `directory` is its data."""
@@ -152,11 +154,20 @@ class LocalStack:
     `kafka` and `redis` can be stopped, killed and started one by one meanwhile.
     """
 
-    def __init__(self, data_dir: Path | str | None = None, kafka_port: int = 0, redis_port: int = 0) -> None:
+    def __init__(
+        self,
+        data_dir: Path | str | None = None,
+        kafka_port: int = 0,
+        redis_port: int = 0,
+        *,
+        cluster: bool = False,
+    ) -> None:
+        """`cluster`: a Redis Cluster of three primaries in the place of one server."""
         self._temporary = data_dir is None
         self.data_dir = Path(data_dir).resolve() if data_dir else Path(tempfile.mkdtemp(prefix="kizuna-"))
         self.kafka = KafkaServer(self.data_dir / "kafka", kafka_port)
-        self.redis = ValkeyServer(self.data_dir / "valkey", redis_port)
+        directory = self.data_dir / ("valkey-cluster" if cluster else "valkey")
+        self.redis = (ValkeyCluster if cluster else ValkeyServer)(directory, redis_port)
         self._lock: IO[str] | None = None
 
     @property

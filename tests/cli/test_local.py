@@ -124,6 +124,22 @@ def test_a_signal_stops_both_and_leaves_nothing(up: Up, by: signal.Signals) -> N
     assert not Path(data_dir).exists()
 
 
+def test_a_cluster_has_three_primaries_that_share_the_slots_and_goes_on_from_its_data(
+    up: Up, tmp_path: Path
+) -> None:
+    for started in range(2):
+        process = up("--json", "--cluster", "--data-dir", tmp_path)
+        url = addresses(process)["redis_url"]
+        assert url.count(",") == 2
+        with redis.RedisCluster.from_url(url.partition(",")[0]) as client:
+            for n in range(50 * started, 50 * started + 50):
+                client.set(f"key{n}", n)
+            assert len(client.get_primaries()) == 3
+            assert len(list(client.scan_iter("key*"))) == 50 * started + 50
+        end(process)
+    assert servers_on(tmp_path) == {}
+
+
 def test_a_signal_while_it_starts_stops_it_too(up: Up, tmp_path: Path) -> None:
     process = up("--data-dir", tmp_path)
     assert wait_until(lambda: "Kafka" in servers_on(tmp_path))
