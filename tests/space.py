@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import confluent_kafka
-import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from cli.local_server import free_port
@@ -25,6 +24,7 @@ from streams.placement import home
 from streams.protocols import INPUTS
 from streams.settings import Settings
 from streams.topics import administration, create
+from tests.redis_client import redis_client
 
 KIZUNA = Path(sys.executable).with_name("kizuna")
 DAY = 86_400_000
@@ -231,7 +231,7 @@ class Space:
             group=self.name,
         )
         self.workers: list[Worker] = []
-        self.redis = redis.Redis.from_url(stack.redis_url, decode_responses=True)
+        self.redis: Any = redis_client(stack.redis_url)
         self._probe: KafkaConsumer | None = None
         self._producer: KafkaProducer | None = None
         if topics:
@@ -456,12 +456,14 @@ class Space:
         return sum(sum(offsets) for offsets, _ in self._shards())
 
     def _shards(self) -> list[tuple[list[int], int]]:
-        with self.redis.pipeline(transaction=True) as pipe:
-            for p in range(self.partitions):
+        found = []
+        for p in range(self.partitions):
+            with self.redis.pipeline(transaction=True) as pipe:
                 pipe.hmget(f"{self.name}:{{{p}}}:shard", [f"offset:{topic}" for topic in INPUTS])
                 pipe.llen(f"{self.name}:{{{p}}}:outbox")
-            got = pipe.execute()
-        return [([int(o or 0) for o in offsets], n) for offsets, n in zip(got[::2], got[1::2], strict=True)]
+                offsets, waiting = pipe.execute()
+            found.append(([int(o or 0) for o in offsets], waiting))
+        return found
 
     def all_is_read(self) -> bool:
         """Whether all input is committed and all output published."""
