@@ -180,7 +180,8 @@ class RedisNodes:
                 async with asyncio.timeout(_TOLD_WITHIN):
                     ranges = await _told_by(redis)
             except (RedisError, OSError) as error:
-                failed = error
+                # A timeout of asyncio's own says nothing.
+                failed = error if str(error) else TimeoutError(f"no answer within {_TOLD_WITHIN:g} s")
                 continue
             except RuntimeError as error:
                 if not is_closed(error):

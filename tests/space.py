@@ -453,22 +453,19 @@ class Space:
 
     def committed(self) -> int:
         """How many positions of the inputs are committed, over all shards."""
-        return sum(sum(offsets) for offsets, _ in self._shards())
+        return sum(sum(offsets) for offsets, _ in map(self._shard, range(self.partitions)))
 
-    def _shards(self) -> list[tuple[list[int], int]]:
-        found = []
-        for p in range(self.partitions):
-            with self.redis.pipeline(transaction=True) as pipe:
-                pipe.hmget(f"{self.name}:{{{p}}}:shard", [f"offset:{topic}" for topic in INPUTS])
-                pipe.llen(f"{self.name}:{{{p}}}:outbox")
-                offsets, waiting = pipe.execute()
-            found.append(([int(o or 0) for o in offsets], waiting))
-        return found
+    def _shard(self, p: int) -> tuple[list[int], int]:
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hmget(f"{self.name}:{{{p}}}:shard", [f"offset:{topic}" for topic in INPUTS])
+            pipe.llen(f"{self.name}:{{{p}}}:outbox")
+            offsets, waiting = pipe.execute()
+        return [int(o or 0) for o in offsets], waiting
 
     def all_is_read(self) -> bool:
         """Whether all input is committed and all output published."""
         # The ends after the outboxes: what was sent on is in a log by then.
-        shards = self._shards()
+        shards = list(map(self._shard, range(self.partitions)))
         if self._probe is None:
             self._probe = KafkaConsumer(bootstrap_servers=self.stack.brokers, enable_auto_commit=False)
         ends = self._probe.end_offsets(

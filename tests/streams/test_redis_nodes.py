@@ -1,5 +1,6 @@
 """A store on a Redis Cluster whose shards move, and whose servers come and go."""
 
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -213,6 +214,25 @@ async def test_one_address_of_the_cluster_is_enough_and_one_that_is_gone_does_no
             await store.take_over(partition, "one", BEGIN, Mark())
         await store.close()
     assert all(node.ask("DBSIZE") for node in cluster.nodes), "the shards are not spread"
+
+
+async def test_a_server_that_does_not_answer_is_not_waited_for_where_others_do(
+    cluster: ValkeyCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.redis_nodes._TOLD_WITHIN", 0.3)
+    # It takes connections and says nothing.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        for hosts, works in ((f"{address},{cluster.nodes[0].address}", True), (address, False)):
+            store = RedisStore(connect(f"redis://{hosts}/0"), PREFIX, BINDING)
+            if works:
+                assert await store.peek(SHARD) is None
+            else:
+                with pytest.raises(
+                    UnavailableError, match=r"^Redis did not answer: no answer within 0\.3 s$"
+                ):
+                    await store.peek(SHARD)
+            await store.close()
 
 
 # -- what is asked of all servers ----------------------------------------------------------------------------------
