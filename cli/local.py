@@ -35,8 +35,13 @@ def local() -> None:
     show_default=True,
     help="Redis' port; 0 takes a free one.",
 )
+@click.option(
+    "--cluster",
+    is_flag=True,
+    help="A Redis Cluster of three primaries, on that port and the two that follow.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line when both are ready.")
-def up(data_dir: Path | None, kafka_port: int, redis_port: int, as_json: bool) -> None:
+def up(data_dir: Path | None, kafka_port: int, redis_port: int, cluster: bool, as_json: bool) -> None:
     """Start a real Kafka and a real Valkey on loopback, until Ctrl-C or SIGTERM.
 
     Prints their addresses, and `ready` when both answer.
@@ -46,7 +51,7 @@ def up(data_dir: Path | None, kafka_port: int, redis_port: int, as_json: bool) -
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        with LocalStack(data_dir, kafka_port, redis_port) as stack:
+        with LocalStack(data_dir, kafka_port, redis_port, cluster=cluster) as stack:
             if as_json:
                 found = {
                     "brokers": stack.brokers,

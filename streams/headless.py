@@ -15,7 +15,8 @@ from streams.metrics import Metrics
 from streams.placement import Placement
 from streams.preflight import binding
 from streams.protocols import INPUTS, Binding, RefusedError, ShardLostError
-from streams.redis_store import RedisStore, connect
+from streams.redis_nodes import connect
+from streams.redis_store import RedisStore
 from streams.settings import Settings
 from streams.shard import Domain
 from streams.shards import Shards

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from loyalty.customer import Customer
@@ -17,7 +16,8 @@ from streams.keys import ShardKeys
 from streams.placement import home
 from streams.program_rules import rules_of
 from streams.protocols import COMMANDS, PURCHASES, Binding, FatalError, ShardState
-from streams.redis_store import RedisStore, bound_elsewhere, connect, read_binding
+from streams.redis_nodes import RedisNodes, connect
+from streams.redis_store import RedisStore, bound_elsewhere, read_binding
 from streams.settings import ClockKind, Settings
 
 #: Customers that are read at a time.
@@ -44,9 +44,9 @@ class Inspection:
         Raises InspectionError where the store was never begun, FatalError where it is another program's or no
         Redis answers.
         """
-        redis = connect(settings.redis_url)
+        nodes = connect(settings.redis_url)
         try:
-            binding = await _binding(redis, settings)
+            binding = await _binding(nodes, settings)
             for field, found, here in (
                 ("bound:program", binding.program, program.id),
                 ("bound:version", binding.version, program.version),
@@ -54,9 +54,9 @@ class Inspection:
                 if found != here:
                     raise bound_elsewhere(field, found, here)
         except BaseException:
-            await redis.aclose()
+            await nodes.aclose()
             raise
-        store = RedisStore(redis, settings.redis_prefix, binding)
+        store = RedisStore(nodes, settings.redis_prefix, binding)
         return cls(settings, program, store, binding.partitions)
 
     async def close(self) -> None:
@@ -170,9 +170,10 @@ def _newest(state: ShardState | None) -> int | None:
     )
 
 
-async def _binding(redis: "Redis", settings: Settings) -> Binding:
+async def _binding(nodes: RedisNodes, settings: Settings) -> Binding:
     keys = ShardKeys(settings.redis_prefix, 0)
     try:
+        redis = await nodes.of(0)
         held: dict[bytes, bytes] = await cast(Any, redis.hgetall(keys.shard))
     except (RedisError, OSError) as error:
         raise FatalError(f"no Redis answers at {settings.redis_shown()}: {error}") from error

@@ -5,14 +5,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, cast
 
-from redis.asyncio import Redis
-
 from loyalty.customer import Customer
 from loyalty.packing import Packing
 from loyalty.rules import Rules
 from schemas.program import Program
 from streams.keys import ShardKeys
 from streams.protocols import INPUTS, Binding, FatalError, ShardState
+from streams.redis_nodes import RedisNodes
 from streams.redis_store import (
     RedisStore,
     all_customers,
@@ -36,8 +35,8 @@ Positions = dict[tuple[str, int], int]
 class OldStore:
     """Reads it only. Every method raises UnavailableError where Redis does not answer."""
 
-    def __init__(self, redis: "Redis", settings: Settings) -> None:
-        self._redis = redis
+    def __init__(self, nodes: RedisNodes, settings: Settings) -> None:
+        self._nodes = nodes
         self._settings = settings
         #: Its shards, as they were when they were looked at.
         self.states: dict[int, ShardState] = {}
@@ -108,8 +107,9 @@ class OldStore:
         give_up_at = time.monotonic() + within
         while wanted and time.monotonic() < give_up_at and await go_on():
             for partition, last in list(wanted.items()):
-                with answers():
-                    waiting = await cast(Any, self._redis.llen(self._keys(partition).outbox))
+                with answers(self._nodes):
+                    redis = await self._nodes.of(partition)
+                    waiting = await cast(Any, redis.llen(self._keys(partition).outbox))
                 # Asked for later than the waiting ones, so never more than is published.
                 if shard_state(await self._held(partition)).outbox_last - waiting >= last:
                     del wanted[partition]
@@ -118,10 +118,10 @@ class OldStore:
 
     async def protected(self, program: Program) -> AsyncIterator[tuple[int, Rules, Customer]]:
         """Every customer whom a protection holds, with its shard and the rules that know it."""
-        store = RedisStore(self._redis, self._settings.redis_prefix, Binding("", "", "", 0, "", ""))
+        store = RedisStore(self._nodes, self._settings.redis_prefix, Binding("", "", "", 0, "", ""))
         rules = {p: Rules(program, state.generation) for p, state in self.states.items()}
         parts: dict[int, list[str]] = {p: [] for p in self.states}
-        async for partition, customer_id in all_customers(self._redis, self._settings.redis_prefix):
+        async for partition, customer_id in all_customers(self._nodes, self._settings.redis_prefix):
             part = parts.setdefault(partition, [])
             part.append(customer_id)
             if len(part) < _PART:
@@ -136,10 +136,9 @@ class OldStore:
                     yield partition, rules[partition], customer
 
     async def _held(self, partition: int) -> dict[bytes, bytes]:
-        with answers():
-            return cast(
-                "dict[bytes, bytes]", await cast(Any, self._redis.hgetall(self._keys(partition).shard))
-            )
+        with answers(self._nodes):
+            redis = await self._nodes.of(partition)
+            return cast("dict[bytes, bytes]", await cast(Any, redis.hgetall(self._keys(partition).shard)))
 
     def _keys(self, partition: int) -> ShardKeys:
         return ShardKeys(self._settings.redis_prefix, partition)

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from streams.inspection import InspectionError
 from streams.keys import ShardKeys
 from streams.protocols import FatalError
-from streams.redis_store import answers, connect, read_binding, script, shard_state
+from streams.redis_nodes import RedisNodes, connect
+from streams.redis_store import answers, read_binding, script, shard_state
 from streams.settings import Settings
 
 
@@ -34,11 +34,11 @@ class ShardOutbox:
 class Operating:
     """The outboxes of one store. Open it with `open`, close it with `close`."""
 
-    def __init__(self, settings: Settings, redis: "Redis", partitions: int) -> None:
+    def __init__(self, settings: Settings, nodes: RedisNodes, partitions: int) -> None:
         self.partitions = partitions
         self._settings = settings
-        self._redis = redis
-        self._decide = redis.register_script(script("decide"))
+        self._nodes = nodes
+        self._decide = nodes.script(script("decide"))
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -46,33 +46,35 @@ class Operating:
 
         Raises InspectionError where the store was never begun, FatalError where no Redis answers.
         """
-        redis = connect(settings.redis_url)
+        nodes = connect(settings.redis_url)
         try:
+            redis = await nodes.of(0)
             held = await cast(Any, redis.hgetall(ShardKeys(settings.redis_prefix, 0).shard))
             if not held:
                 raise InspectionError(
                     f"no worker has begun a store at {settings.redis_shown()} under prefix "
                     f"{settings.redis_prefix!r}"
                 )
-            return cls(settings, redis, read_binding(held).partitions)
+            return cls(settings, nodes, read_binding(held).partitions)
         except BaseException as error:
-            await redis.aclose()
+            await nodes.aclose()
             if isinstance(error, (RedisError, OSError)):
                 raise FatalError(f"no Redis answers at {settings.redis_shown()}: {error}") from error
             raise
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._redis.aclose()
+        await self._nodes.aclose()
 
     async def shards(self) -> list[ShardOutbox]:
         """Every shard's outbox, as it is now."""
         found: list[ShardOutbox] = []
         for partition in range(self.partitions):
             keys = self._keys(partition)
-            with answers():
+            with answers(self._nodes):
                 # Together: an entry must not be counted that was published in between.
-                async with self._redis.pipeline(transaction=True) as pipeline:
+                redis = await self._nodes.of(partition)
+                async with redis.pipeline(transaction=True) as pipeline:
                     pipe = cast(Any, pipeline)
                     pipe.hgetall(keys.shard)
                     pipe.llen(keys.outbox)
@@ -88,8 +90,9 @@ class Operating:
 
     async def decide(self, partition: int, decision: str) -> bool:
         """Leave a decision (`release`, or `drop <epoch ms>`) for the shard's worker; False where nothing is paused."""
-        with answers():
-            return bool(await self._decide(keys=[self._keys(partition).shard], args=[decision]))
+        with answers(self._nodes):
+            keys = [self._keys(partition).shard]
+            return bool(await self._nodes.run(self._decide, partition, keys, [decision]))
 
     def _keys(self, partition: int) -> ShardKeys:
         return ShardKeys(self._settings.redis_prefix, partition)

@@ -1,15 +1,15 @@
 """What is asked before the worker starts, so that it refuses with one clear line instead of failing later."""
 
+import asyncio
 import socket
-from typing import Any
-
-from redis import Redis
-from redis.exceptions import RedisError
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 from schemas.program import Program, ProgramError, load_program
 from streams.keys import ShardKeys
-from streams.protocols import Binding, FatalError, Stop
-from streams.redis_store import binding_fields, check_bound
+from streams.protocols import Binding, FatalError, Stop, UnavailableError
+from streams.redis_nodes import connect
+from streams.redis_store import answers, binding_fields, check_bound
 from streams.settings import Settings
 from streams.topics import Cluster, administration, check, describe
 
@@ -64,19 +64,40 @@ def check_port(settings: Settings) -> None:
 
 def check_redis(settings: Settings, wanted: Binding) -> None:
     """Raises FatalError where Redis does not answer, would evict state to make room, or holds a store of another's."""
-    try:
-        with Redis.from_url(settings.redis_url, socket_connect_timeout=5, socket_timeout=5) as redis:
-            policy = redis.info("memory").get("maxmemory_policy")
-            keys = [ShardKeys(settings.redis_prefix, partition) for partition in range(wanted.partitions)]
-            shards: list[Any] = [redis.hgetall(key.shard) for key in keys]
-    except (RedisError, OSError, ValueError) as error:
-        raise FatalError(f"no Redis answers at {settings.redis_shown()}: {error}", Stop.REDIS) from error
-    if policy != "noeviction":
-        raise FatalError(
-            f"Redis at {settings.redis_shown()} evicts (maxmemory-policy {policy}): customers would be lost; "
-            "set maxmemory-policy noeviction",
-            Stop.REDIS_EVICTS,
-        )
+    # A loop of its own, that nobody finds set afterwards: Faust makes the worker's.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        try:
+            memory, shards = runner.run(_look_at_redis(settings, wanted.partitions))
+        except UnavailableError as error:
+            told = str(error).removeprefix("Redis did not answer: ")
+            raise FatalError(f"no Redis answers at {settings.redis_shown()}: {told}", Stop.REDIS) from error
+    check_keeps(settings, memory)
     for held in shards:
         if held:
             check_bound(held, binding_fields(wanted))
+
+
+async def _look_at_redis(
+    settings: Settings, partitions: int
+) -> tuple[list[dict[str, Any]], list[dict[bytes, bytes]]]:
+    nodes = connect(settings.redis_url)
+    try:
+        with answers(nodes):
+            memory = await nodes.memory()
+            keys = [ShardKeys(settings.redis_prefix, p) for p in range(partitions)]
+            return memory, [
+                await cast(Any, (await nodes.of(one.partition)).hgetall(one.shard)) for one in keys
+            ]
+    finally:
+        await nodes.aclose()
+
+
+def check_keeps(settings: Settings, memory: Iterable[Mapping[str, Any]]) -> None:
+    """Raises FatalError where a server would evict state to make room; `memory`: what each says of it."""
+    for one in memory:
+        if (policy := one.get("maxmemory_policy")) != "noeviction":
+            raise FatalError(
+                f"Redis at {settings.redis_shown()} evicts (maxmemory-policy {policy}): customers would be lost; "
+                "set maxmemory-policy noeviction",
+                Stop.REDIS_EVICTS,
+            )

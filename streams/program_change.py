@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
-from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
 from loyalty.packing import Packing
@@ -20,11 +20,11 @@ from loyalty.rules import Rules
 from schemas.program import Program, ProgramError, parse_program
 from streams.keys import ShardKeys
 from streams.protocols import PURCHASES, Binding, FatalError, ShardState, Stop
+from streams.redis_nodes import RedisNodes, connect
 from streams.redis_store import (
     RedisStore,
     all_customers,
     answers,
-    connect,
     read_binding,
     script,
     shard_state,
@@ -53,15 +53,15 @@ class ProgramChange:
     """One change of a store's program. Make it with `open`, close it with `close`."""
 
     def __init__(
-        self, settings: Settings, program: Program, redis: "Redis", shards: list[ShardState]
+        self, settings: Settings, program: Program, nodes: RedisNodes, shards: list[ShardState]
     ) -> None:
         self.program = program
         self._settings = settings
-        self._redis = redis
+        self._nodes = nodes
         self._shards = shards
-        self._switch = redis.register_script(script("switch"))
-        self._enlist = redis.register_script(script("enlist"))
-        self._finish = redis.register_script(script("finish"))
+        self._switch = nodes.script(script("switch"))
+        self._enlist = nodes.script(script("enlist"))
+        self._finish = nodes.script(script("finish"))
         #: The program that the store is on, or is leaving.
         self.before: Program | None = None
         #: Until when those are protected who were there, where the change was begun earlier: it stays as it was.
@@ -78,13 +78,13 @@ class ProgramChange:
         Raises ChangeError where the store cannot go over to this program, FatalError where it is another
         program's, UnavailableError where no Redis answers.
         """
-        redis = connect(settings.redis_url)
+        nodes = connect(settings.redis_url)
         try:
-            held = await _shards(redis, settings)
-            change = cls(settings, program, redis, [shard_state(shard) for shard in held])
+            held = await _shards(nodes, settings)
+            change = cls(settings, program, nodes, [shard_state(shard) for shard in held])
             await change._look(held)
         except BaseException:
-            await redis.aclose()
+            await nodes.aclose()
             raise
         return change
 
@@ -136,7 +136,7 @@ class ProgramChange:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._redis.aclose()
+        await self._nodes.aclose()
 
     async def foresee(self, protect_until: int | None, advance: Callable[[int], None]) -> list[Move]:
         """How many would go from which tier to which, were the change now; nothing is written.
@@ -158,7 +158,7 @@ class ProgramChange:
                     self.program, generation, previous, lambda _, before, after: names.append((before, after))
                 )
             )
-        store = RedisStore(self._redis, self._settings.redis_prefix, _NO_BINDING)
+        store = RedisStore(self._nodes, self._settings.redis_prefix, _NO_BINDING)
         packings = [Packing(one) for one in rules]
         seen: set[str] = set()
         async for partition, ids in self._parts():
@@ -188,6 +188,7 @@ class ProgramChange:
         for partition, shard in enumerate(self._shards):
             generation, at = await self._run(
                 self._switch,
+                partition,
                 [self._keys(partition).shard],
                 [self.before.version, self.program.version, self.program.text, instant, protect],
             )
@@ -212,7 +213,10 @@ class ProgramChange:
     async def _enlisted(self, partition: int, last: int, ids: list[str]) -> None:
         keys = self._keys(partition)
         await self._run(
-            self._enlist, [keys.shard, keys.unmoved], [self._shards[partition].generation, last, *ids]
+            self._enlist,
+            partition,
+            [keys.shard, keys.unmoved],
+            [self._shards[partition].generation, last, *ids],
         )
 
     async def left(self) -> int:
@@ -220,14 +224,16 @@ class ProgramChange:
         left = 0
         for partition, shard in enumerate(self._shards):
             keys = self._keys(partition)
-            left += abs(await self._run(self._finish, [keys.shard, keys.unmoved], [shard.generation]))
+            left += abs(
+                await self._run(self._finish, partition, [keys.shard, keys.unmoved], [shard.generation])
+            )
         self.is_done = left == 0
         return left
 
     async def tally(self) -> list[Move]:
         """How many have gone from which tier to which by this change."""
         moves = Counter[tuple[str, str]]()
-        for partition, shard in enumerate(await _shards(self._redis, self._settings)):
+        for partition, shard in enumerate(await _shards(self._nodes, self._settings)):
             prefix = f"moves:{self._shards[partition].generation}:"
             for raw, count in shard.items():
                 if (field := raw.decode()).startswith(prefix):
@@ -245,14 +251,13 @@ class ProgramChange:
         return min([now, *(self._instant(shard, now) for shard in bought)])
 
     async def _now(self) -> int:
-        with answers():
-            seconds, micros = await self._redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        with answers(self._nodes):
+            return await self._nodes.now()
 
     async def _parts(self) -> AsyncIterator[tuple[int, list[str]]]:
         """Every customer, in parts of one partition each."""
         parts: dict[int, list[str]] = {}
-        async for partition, customer_id in all_customers(self._redis, self._settings.redis_prefix):
+        async for partition, customer_id in all_customers(self._nodes, self._settings.redis_prefix):
             part = parts.setdefault(partition, [])
             part.append(customer_id)
             if len(part) == _PART:
@@ -260,10 +265,10 @@ class ProgramChange:
         for partition, part in parts.items():
             yield partition, part
 
-    async def _run(self, command: Any, keys: list[str], args: list[Any]) -> Any:
-        with answers():
+    async def _run(self, command: AsyncScript, partition: int, keys: list[str], args: list[Any]) -> Any:
+        with answers(self._nodes):
             try:
-                return await command(keys=keys, args=args)
+                return await self._nodes.run(command, partition, keys, args)
             except ResponseError as error:
                 if str(error).startswith("CHANGED "):
                     raise ChangeError("the program was changed by somebody else meanwhile") from error
@@ -277,14 +282,14 @@ class ProgramChange:
 _NO_BINDING = Binding("", "", "", 0, "", "")
 
 
-async def _shards(redis: "Redis", settings: Settings) -> list[dict[bytes, bytes]]:
+async def _shards(nodes: RedisNodes, settings: Settings) -> list[dict[bytes, bytes]]:
     """The hashes of all shards. Raises ChangeError where the store was not begun, or not in all its shards."""
 
     async def held(partition: int) -> dict[bytes, bytes]:
-        with answers():
-            found: dict[bytes, bytes] = await cast(
-                Any, redis.hgetall(ShardKeys(settings.redis_prefix, partition).shard)
-            )
+        with answers(nodes):
+            redis = await nodes.of(partition)
+            keys = ShardKeys(settings.redis_prefix, partition)
+            found: dict[bytes, bytes] = await cast(Any, redis.hgetall(keys.shard))
             return found
 
     first = await held(0)

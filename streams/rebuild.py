@@ -11,8 +11,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Self
 
-from redis.asyncio import Redis
-
 from schemas.dead_letter import OFFSET_HEADER, PARTITION_HEADER, TIMESTAMP_HEADER, TOPIC_HEADER
 from schemas.program import Program
 from streams.intake import Intake
@@ -20,9 +18,10 @@ from streams.kafka_log import KafkaLog
 from streams.merged_log import MergedLog, Positions
 from streams.old_store import OldStore
 from streams.placement import Placement
-from streams.preflight import binding
+from streams.preflight import binding, check_keeps
 from streams.protocols import INPUTS, FatalError, Mark, Published, Stop
-from streams.redis_store import answers, binding_fields, connect, output_field
+from streams.redis_nodes import connect
+from streams.redis_store import answers, binding_fields, output_field
 from streams.refold import Before, OfBond, Place, Refold
 from streams.settings import Settings
 from streams.staging import Staging, discard
@@ -108,9 +107,9 @@ class Rebuild:
         self._program = program
         self._partitions = partitions
         self._binding = binding(settings, program, cluster, partitions)
-        self._redis: Redis = connect(settings.redis_url)
-        self._switch = Switch(self._redis, settings)
-        self._old = OldStore(self._redis, settings)
+        self._nodes = connect(settings.redis_url)
+        self._switch = Switch(self._nodes, settings)
+        self._old = OldStore(self._nodes, settings)
         self._kafka = KafkaLog(settings, partitions)
         self._inputs = MergedLog(settings, partitions)
         self._tiers = TopicReader(settings, CUSTOMER_TIERS, partitions)
@@ -142,22 +141,19 @@ class Rebuild:
         return rebuild
 
     async def _connect(self) -> None:
-        self._open.push_async_callback(self._redis.aclose)
-        with answers():
-            memory = await self._redis.info("memory")
-        if memory.get("maxmemory_policy") != "noeviction":
-            raise FatalError(
-                f"Redis at {self._settings.redis_shown()} evicts: set maxmemory-policy noeviction",
-                Stop.REDIS_EVICTS,
-            )
+        self._open.push_async_callback(self._nodes.aclose)
+        with answers(self._nodes):
+            memory = await self._nodes.memory()
+        check_keeps(self._settings, memory)
         self.step = await self._switch.step()
         if not self._is_whole:
             await self._old.look(await self._switch.shards(), self._binding)
-        if self._old.states and 0 < memory["maxmemory"] < 2 * memory["used_memory"]:
-            raise FatalError(
-                f"Redis uses {memory['used_memory']:,} of {memory['maxmemory']:,} bytes, and a second store is made "
-                "beside the first: workers at work would find no room; raise maxmemory for the time"
-            )
+        for one in memory if self._old.states else ():
+            if 0 < one["maxmemory"] < 2 * one["used_memory"]:
+                raise FatalError(
+                    f"Redis uses {one['used_memory']:,} of {one['maxmemory']:,} bytes, and a second store is made "
+                    "beside the first: workers at work would find no room; raise maxmemory for the time"
+                )
         parts: list[KafkaLog | MergedLog | TopicReader] = [self._kafka, self._inputs, *self._topics]
         for part in parts:
             self._open.push_async_callback(part.stop)
@@ -239,13 +235,13 @@ class Rebuild:
         """What was there is as it was: workers may go on."""
         try:
             if await self._switch.step() in (None, Step.FENCED):
-                await discard(self._redis, self._settings)
+                await discard(self._nodes, self._settings)
                 await self._switch.lift()
         except Exception as error:
             log.warning("what this rebuild has left is cleared by the next one: %s", error)
 
     async def _attempt(self, fenced: bool, accept_missing: bool, progress: Progress) -> Result:
-        await discard(self._redis, self._settings)
+        await discard(self._nodes, self._settings)
         work = await self._begin()
         if not fenced:
             # Twice, for what came meanwhile: the less is left to do under the fence.
@@ -281,7 +277,7 @@ class Rebuild:
             await reader.rewind()
         whole = self._letters.is_whole
         refold = Refold(self._program, intake, self._partitions, telling, dead, whole, before)
-        return _Work(telling, refold, Staging(self._redis, self._settings, refold), dead)
+        return _Work(telling, refold, Staging(self._nodes, self._settings, refold), dead)
 
     async def _news(self, work: _Work) -> None:
         """Read what was published since. Raises OvertakenError."""

@@ -1,4 +1,4 @@
-"""The shard store on Redis or Valkey: one script per write, each of which checks the owner first.
+"""The shard store on Redis or Valkey, one or a cluster: one script per write, each of which checks the owner first.
 
 Nothing is retried here: after a lost reply nobody knows whether a script ran, so the caller takes the shard over
 again and reads what became of it.
@@ -9,10 +9,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, cast
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AskError, MovedError, RedisError, ResponseError, TryAgainError
 
 from loyalty.customer import Customer
 from loyalty.packing import Packing, pages_of
@@ -32,26 +29,8 @@ from streams.protocols import (
     Stop,
     UnavailableError,
 )
-from streams.settings import without_password
+from streams.redis_nodes import RedisNodes
 from streams.topics import TIER_CHANGES, topics_remade
-
-
-def connect(url: str) -> "Redis":
-    """A client that never sends a command twice by itself. Times out after 30 s.
-
-    Raises FatalError where the URL is none.
-    """
-    try:
-        return Redis.from_url(
-            url,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_error=[],
-            socket_timeout=30,
-            socket_connect_timeout=5,
-            protocol=2,
-        )
-    except ValueError as error:
-        raise FatalError(f"no Redis can be at {without_password(url)}: {error}", Stop.REDIS) from error
 
 
 def script(name: str) -> str:
@@ -60,17 +39,17 @@ def script(name: str) -> str:
 
 
 class RedisStore:
-    """`streams.protocols.Store` and `Clock` on one Redis.
+    """`streams.protocols.Store` and `Clock` on a Redis or a Redis Cluster.
 
     Every method raises RefusedError where the owner, the version or the watermark is another's, and
     UnavailableError where Redis did not answer with a result.
     """
 
     def __init__(
-        self, redis: "Redis", prefix: str, binding: Binding, program_text: str = "", url: str = ""
+        self, nodes: RedisNodes, prefix: str, binding: Binding, program_text: str = "", url: str = ""
     ) -> None:
         """`url`: where the pages are of who takes shards over here; empty where there are none."""
-        self._redis = redis
+        self._nodes = nodes
         self._prefix = prefix
         self._binding = binding_fields(binding)
         self._program_text = program_text
@@ -84,7 +63,7 @@ class RedisStore:
         self._unmoved = self._script("unmoved")
 
     def _script(self, name: str) -> Any:
-        return self._redis.register_script(script("owner") + script(name))
+        return self._nodes.script(script("owner") + script(name))
 
     def keys(self, partition: int) -> ShardKeys:
         """The names of a shard's keys."""
@@ -94,17 +73,17 @@ class RedisStore:
         return keys
 
     async def now(self) -> int:
-        """The Redis server's clock, epoch milliseconds."""
-        with answers():
-            seconds, micros = await self._redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        """The Redis server's clock, epoch milliseconds; see `RedisNodes.now`."""
+        with answers(self._nodes):
+            return await self._nodes.now()
 
     async def peek(self, partition: int) -> ShardState | None:
         """The shard as it stands; nothing is written. Raises RefusedError while a rebuild switches the store."""
         keys = self.keys(partition)
-        with answers():
-            switching = await self._redis.get(keys.switching)
-            held = await cast(Any, self._redis.hgetall(keys.shard))
+        with answers(self._nodes):
+            redis = await self._nodes.of(partition)
+            switching = await redis.get(keys.switching)
+            held = await cast(Any, redis.hgetall(keys.shard))
         if switching is not None:
             raise RefusedError(_SWITCHING)
         if not held:
@@ -121,8 +100,10 @@ class RedisStore:
         start = [part for topic in INPUTS for part in (f"offset:{topic}", begin.get(topic, 0))]
         args = [token, published.number, published.reign, self._program_text, self._url]
         args += [len(binding), *binding, len(start), *start]
-        with answers():
-            shard, outbox = await self._take_over(keys=[keys.shard, keys.outbox, keys.switching], args=args)
+        with answers(self._nodes):
+            shard, outbox = await self._nodes.run(
+                self._take_over, partition, [keys.shard, keys.outbox, keys.switching], args
+            )
         return shard_state(dict(zip(shard[::2], shard[1::2], strict=True))), outbox
 
     async def restore(
@@ -130,9 +111,12 @@ class RedisStore:
     ) -> ShardState:
         """See `streams.protocols.Store.restore`."""
         keys = self.keys(partition)
-        with answers():
-            shard = await self._restore(
-                keys=[keys.shard, keys.outbox], args=[token, published.number, published.reign, *outbox]
+        with answers(self._nodes):
+            shard = await self._nodes.run(
+                self._restore,
+                partition,
+                [keys.shard, keys.outbox],
+                [token, published.number, published.reign, *outbox],
             )
         return shard_state(dict(zip(shard[::2], shard[1::2], strict=True)))
 
@@ -141,15 +125,14 @@ class RedisStore:
         if not customer_ids:
             return []
         keys = self.keys(partition)
-        with answers():
-            heads = await cast(
-                Any, self._redis.mget([keys.state(customer_id) for customer_id in customer_ids])
-            )
+        with answers(self._nodes):
+            redis = await self._nodes.of(partition)
+            heads = await cast(Any, redis.mget([keys.state(customer_id) for customer_id in customer_ids]))
             paged = [i for i, head in enumerate(heads) if head is not None and pages_of(head)]
             pages: dict[int, dict[int, bytes]] = {}
             if paged:
                 # Head and pages once more, together: a reader beside the worker must not see a torn customer.
-                async with self._redis.pipeline(transaction=True) as pipeline:
+                async with redis.pipeline(transaction=True) as pipeline:
                     pipe = cast(Any, pipeline)
                     for i in paged:
                         pipe.get(keys.state(customer_ids[i]))
@@ -187,8 +170,8 @@ class RedisStore:
             customer_id = write.customer_id
             names += (keys.state(customer_id), keys.pages(customer_id), keys.customer(customer_id))
             args += _customer_args(write)
-        with answers():
-            await self._commit(keys=names, args=args)
+        with answers(self._nodes):
+            await self._nodes.run(self._commit, partition, names, args)
 
     async def trim(
         self, partition: int, token: str, version: int, published: int, outputs: Mapping[str, int]
@@ -196,15 +179,17 @@ class RedisStore:
         """Forget outbox entries up to `published`; see `streams.protocols.Store`."""
         keys = self.keys(partition)
         fields = [part for topic, at in outputs.items() for part in (output_field(topic), at)]
-        with answers():
-            await self._trim(keys=[keys.shard, keys.outbox], args=[token, version, published, *fields])
+        with answers(self._nodes):
+            await self._nodes.run(
+                self._trim, partition, [keys.shard, keys.outbox], [token, version, published, *fields]
+            )
 
     async def due(self, partition: int, token: str, version: int, until: int, limit: int) -> Due:
         """Who is due strictly before `until` (at most `limit`); see `streams.protocols.Due`."""
         keys = self.keys(partition)
-        with answers():
-            ids, first, decision = await self._due(
-                keys=[keys.shard, keys.due], args=[token, version, until, limit]
+        with answers(self._nodes):
+            ids, first, decision = await self._nodes.run(
+                self._due, partition, [keys.shard, keys.due], [token, version, until, limit]
             )
         return Due(
             [customer_id.decode() for customer_id in ids],
@@ -215,36 +200,40 @@ class RedisStore:
     async def unmoved(self, partition: int, token: str, limit: int) -> tuple[list[str], int]:
         """Customers who may still be on the program before (at most `limit`), and `ShardState.moved`."""
         keys = self.keys(partition)
-        with answers():
-            ids, moved = await self._unmoved(keys=[keys.shard, keys.unmoved], args=[token, limit])
+        with answers(self._nodes):
+            ids, moved = await self._nodes.run(
+                self._unmoved, partition, [keys.shard, keys.unmoved], [token, limit]
+            )
         return [customer_id.decode() for customer_id in ids], int(moved)
 
     async def knows(self, partition: int, customer_id: str) -> bool:
         """Whether anything of this customer was ever counted."""
-        with answers():
-            return bool(await self._redis.exists(self.keys(partition).state(customer_id)))
+        with answers(self._nodes):
+            redis = await self._nodes.of(partition)
+            return bool(await redis.exists(self.keys(partition).state(customer_id)))
 
     async def owner_url(self, partition: int) -> str:
         """Where the pages of the shard's newest owner are; empty where it did not say."""
-        with answers():
-            url = await cast(Any, self._redis.hget(self.keys(partition).shard, "url"))
+        with answers(self._nodes):
+            redis = await self._nodes.of(partition)
+            url = await cast(Any, redis.hget(self.keys(partition).shard, "url"))
         return (url or b"").decode()
 
     async def customers(self) -> AsyncIterator[tuple[int, str]]:
         """Every customer of every shard, with its partition, in no order, now and then one twice; for dumps, not for
         the way of an event."""
-        async for found in all_customers(self._redis, self._prefix):
+        async for found in all_customers(self._nodes, self._prefix):
             yield found
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._redis.aclose()
+        await self._nodes.aclose()
 
 
-async def all_customers(redis: "Redis", prefix: str) -> AsyncIterator[tuple[int, str]]:
+async def all_customers(nodes: RedisNodes, prefix: str) -> AsyncIterator[tuple[int, str]]:
     """Every customer under a prefix, with its partition; see `RedisStore.customers`. Raises UnavailableError."""
-    with answers():
-        async for key in redis.scan_iter(match=state_pattern(prefix), count=5000):
+    with answers(nodes):
+        async for key in nodes.scan(state_pattern(prefix)):
             yield partition_and_customer(prefix, key)
 
 
@@ -372,29 +361,38 @@ def falls_of(text: str) -> dict[int, int]:
 
 
 @contextmanager
-def answers() -> Iterator[None]:
-    """Turns Redis's errors into what they mean for a shard."""
+def answers(nodes: RedisNodes) -> Iterator[None]:
+    """Turns Redis's errors into what they mean for a shard. Where Redis could not, the shards are looked for again."""
     try:
         yield
-    except ResponseError as error:
-        text = str(error)
+    except (RedisError, OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_closed(error):
+            raise
+        meaning = _meaning(error)
+        if isinstance(meaning, UnavailableError):
+            nodes.look_again()
+        raise meaning from error
+
+
+def _meaning(error: Exception) -> Exception:
+    text = str(error)
+    if isinstance(error, MovedError):
+        return UnavailableError(f"the shard has moved within the Redis Cluster, to {error.host}:{error.port}")
+    if isinstance(error, (AskError, TryAgainError)):
+        return UnavailableError("the shard is being moved within the Redis Cluster")
+    if isinstance(error, ResponseError):
         if text.startswith("SWITCHING"):
-            raise RefusedError(_SWITCHING) from error
+            return RefusedError(_SWITCHING)
         if text.startswith("REFUSED "):
-            raise RefusedError(f"the store refused: {text.removeprefix('REFUSED ')}") from error
+            return RefusedError(f"the store refused: {text.removeprefix('REFUSED ')}")
         if text.startswith("BOUND "):
             _, field, found, here = text.split("\x1f", 3)
-            raise bound_elsewhere(field, found, here) from error
+            return bound_elsewhere(field, found, here)
         if text.startswith("EMPTY "):
-            raise FatalError(
+            return FatalError(
                 f"the store is empty, but its group has published {text.split()[1]} outbox entries: restore the store, "
                 "or make it anew from the log with `kizuna rebuild`",
                 Stop.STORE_EMPTY,
-            ) from error
-        raise UnavailableError(f"Redis could not: {text}") from error
-    except (RedisError, OSError, TimeoutError) as error:
-        raise UnavailableError(f"Redis did not answer: {error}") from error
-    except RuntimeError as error:
-        if not is_closed(error):
-            raise
-        raise UnavailableError(f"Redis did not answer: {error}") from error
+            )
+        return UnavailableError(f"Redis could not: {text}")
+    return UnavailableError(f"Redis did not answer: {text}")

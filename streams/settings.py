@@ -131,10 +131,21 @@ def without_password(url: str) -> str:
     """A Redis URL that may be shown."""
     # redis-py takes a password from the query, too.
     parts = urlsplit(url)._replace(query="", fragment="")
-    if parts.password is not None:
-        host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
-        parts = parts._replace(netloc=f"{parts.username or ''}:***@{host}")
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    if colon:
+        parts = parts._replace(netloc=f"{user}:***@{hosts}")
     return urlunsplit(parts)
+
+
+def each_host(url: str) -> list[str]:
+    """A Redis URL may name several hosts of a cluster, separated by commas: a URL for each of them."""
+    parts = urlsplit(url)
+    credentials, at, hosts = parts.netloc.rpartition("@")
+    named = [host.strip() for host in hosts.split(",") if host.strip()]
+    if len(named) < 2:
+        return [url]
+    return [urlunsplit(parts._replace(netloc=f"{credentials}{at}{host}")) for host in named]
 
 
 def _is_address(url: str) -> bool:

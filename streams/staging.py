@@ -11,10 +11,11 @@ import msgspec
 from redis.asyncio import Redis
 
 from loyalty.customer import Customer
-from streams.keys import ShardKeys, pattern
+from streams.keys import ShardKeys, partition_of, pattern
 from streams.outbox import NOTHING, Entry, decode, encode, whole
 from streams.placement import Placement
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Binding
+from streams.redis_nodes import RedisNodes
 from streams.redis_store import RedisStore, answers
 from streams.refold import Decided, Folded, OfBond, Place, Refold
 from streams.settings import Settings
@@ -31,14 +32,14 @@ def staging_prefix(settings: Settings) -> str:
 class Staging:
     """The new store, as `refold` fills it. Every method raises UnavailableError."""
 
-    def __init__(self, redis: "Redis", settings: Settings, refold: Refold) -> None:
-        self._redis = redis
+    def __init__(self, nodes: RedisNodes, settings: Settings, refold: Refold) -> None:
+        self._nodes = nodes
         self._refold = refold
         self._home = Placement(refold.partitions).of
         self._limit = settings.cache_customers
         prefix = staging_prefix(settings)
         # Read by its rules alone: nothing is taken over there.
-        self._store = RedisStore(redis, prefix, Binding("", "", "", 0, "", ""))
+        self._store = RedisStore(nodes, prefix, Binding("", "", "", 0, "", ""))
         self._keys = [ShardKeys(prefix, p) for p in range(refold.partitions)]
         #: Decoded customers, least recently used first, and those of them that differ from what is written.
         self._cache: dict[str, Customer] = {}
@@ -87,11 +88,12 @@ class Staging:
             self._decided.setdefault(of, []).append((shard, self.entries[shard] + len(entries), is_fall))
             self.falls[shard] += is_fall
             entries.append(entry)
-        with answers():
+        with answers(self._nodes):
             for shard, entries in by_shard.items():
                 raw = [encode(entry) for entry in whole(entries)]
+                redis = await self._nodes.of(shard)
                 for start in range(0, len(raw), _PART):
-                    await cast(Any, self._redis.rpush(self._keys[shard].outbox, *raw[start : start + _PART]))
+                    await cast(Any, redis.rpush(self._keys[shard].outbox, *raw[start : start + _PART]))
                 self.entries[shard] += len(raw)
 
     async def withdraw(self, of: str | OfBond | Place) -> None:
@@ -100,10 +102,11 @@ class Staging:
         for shard, index, is_fall in self._decided.pop(of, ()):
             self.falls[shard] -= is_fall
             key = self._keys[shard].outbox
-            with answers():
-                held = decode(await cast(Any, self._redis.lindex(key, index)))
+            with answers(self._nodes):
+                redis = await self._nodes.of(shard)
+                held = decode(await cast(Any, redis.lindex(key, index)))
                 nothing = msgspec.structs.replace(NOTHING, more=held.more)
-                await cast(Any, self._redis).lset(key, index, encode(nothing))
+                await cast(Any, redis).lset(key, index, encode(nothing))
 
     async def flush(self) -> None:
         """Write every customer that differs from what is written."""
@@ -123,47 +126,54 @@ class Staging:
             self._unknown.discard(customer.customer_id)
 
     async def _write(self, customers: Sequence[Customer]) -> None:
-        rules, packing, newest = self._refold.rules, self._refold.packing, self._refold.newest
-        for start in range(0, len(customers), _PART):
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                pipe = cast(Any, pipeline)
-                for customer in customers[start : start + _PART]:
-                    customer_id = customer.customer_id
-                    shard = self._home(customer_id)[1]
-                    keys, seen = self._keys[shard], newest[shard]
-                    packed = packing.pack(
-                        customer, seen.get(PURCHASES), seen.get(TOUCHPOINTS), seen.get(COMMANDS)
-                    )
-                    pipe.set(keys.state(customer_id), packed.head)
-                    if packed.written:
-                        pipe.hset(keys.pages(customer_id), mapping=packed.written)
-                    if packed.dropped:
-                        pipe.hdel(keys.pages(customer_id), *packed.dropped)
-                    pipe.hset(keys.customer(customer_id), mapping=rules.readable(customer))
-                    due = rules.next_due(customer)
-                    if due is None:
-                        pipe.zrem(keys.due, customer_id)
-                    else:
-                        pipe.zadd(keys.due, {customer_id: due})
-                with answers():
-                    await pipe.execute()
+        at_home = [(self._home(customer.customer_id)[1], customer) for customer in customers]
+        with answers(self._nodes):
+            for redis, here in await self._nodes.by_server(at_home):
+                for start in range(0, len(here), _PART):
+                    await self._write_part(redis, here[start : start + _PART])
+
+    async def _write_part(self, redis: "Redis", customers: Sequence[tuple[int, Customer]]) -> None:
+        rules, packing = self._refold.rules, self._refold.packing
+        async with redis.pipeline(transaction=False) as pipeline:
+            pipe = cast(Any, pipeline)
+            for shard, customer in customers:
+                customer_id = customer.customer_id
+                keys, seen = self._keys[shard], self._refold.newest[shard]
+                packed = packing.pack(
+                    customer, seen.get(PURCHASES), seen.get(TOUCHPOINTS), seen.get(COMMANDS)
+                )
+                pipe.set(keys.state(customer_id), packed.head)
+                if packed.written:
+                    pipe.hset(keys.pages(customer_id), mapping=packed.written)
+                if packed.dropped:
+                    pipe.hdel(keys.pages(customer_id), *packed.dropped)
+                pipe.hset(keys.customer(customer_id), mapping=rules.readable(customer))
+                due = rules.next_due(customer)
+                if due is None:
+                    pipe.zrem(keys.due, customer_id)
+                else:
+                    pipe.zadd(keys.due, {customer_id: due})
+            await pipe.execute()
 
     async def finish(self, shards: Sequence[Mapping[str, str | int]]) -> None:
         """Write what is left, and the hash of every shard: then it is whole."""
         await self.flush()
-        with answers():
-            for keys, fields in zip(self._keys, shards, strict=True):
-                await cast(Any, self._redis).hset(keys.shard, mapping=dict(fields))
+        with answers(self._nodes):
+            for shard, (keys, fields) in enumerate(zip(self._keys, shards, strict=True)):
+                redis = await self._nodes.of(shard)
+                await cast(Any, redis).hset(keys.shard, mapping=dict(fields))
 
 
-async def discard(redis: "Redis", settings: Settings) -> None:
+async def discard(nodes: RedisNodes, settings: Settings) -> None:
     """Forget what another rebuild has left under the new store's prefix."""
-    with answers():
-        found: list[bytes] = []
-        async for key in redis.scan_iter(match=pattern(staging_prefix(settings), "*"), count=5000):
-            found.append(key)
-            if len(found) == _PART:
-                await redis.unlink(*found)
-                found = []
-        if found:
-            await redis.unlink(*found)
+    prefix = staging_prefix(settings)
+    found: dict[int, list[bytes]] = {}
+    with answers(nodes):
+        async for key in nodes.scan(pattern(prefix, "*")):
+            partition = partition_of(prefix, key)
+            part = found.setdefault(partition, [])
+            part.append(key)
+            if len(part) == _PART:
+                await (await nodes.of(partition)).unlink(*found.pop(partition))
+        for partition, part in found.items():
+            await (await nodes.of(partition)).unlink(*part)

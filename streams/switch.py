@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from enum import StrEnum
 from typing import Any
 
-from redis.asyncio import Redis
-
 from streams.keys import ShardKeys, partition_and_customer, partition_of, pattern, state_pattern
+from streams.redis_nodes import RedisNodes
 from streams.redis_store import answers, script
 from streams.settings import Settings
 from streams.staging import staging_prefix
@@ -36,13 +35,13 @@ class Step(StrEnum):
 class Switch:
     """One switch. Every method raises UnavailableError."""
 
-    def __init__(self, redis: "Redis", settings: Settings) -> None:
-        self._redis = redis
+    def __init__(self, nodes: RedisNodes, settings: Settings) -> None:
+        self._nodes = nodes
         self._prefix, self._staged = settings.redis_prefix, staging_prefix(settings)
-        self._fence = redis.register_script(script("fence"))
-        self._clear = redis.register_script(script("clear"))
-        self._replace = redis.register_script(script("replace"))
-        self._activate = redis.register_script(script("activate"))
+        self._fence = nodes.script(script("fence"))
+        self._clear = nodes.script(script("clear"))
+        self._replace = nodes.script(script("replace"))
+        self._activate = nodes.script(script("activate"))
 
     async def shards(self) -> set[int]:
         """The shards of the store that is there."""
@@ -51,9 +50,10 @@ class Switch:
     async def step(self) -> Step | None:
         """How far a switch is that was begun; None where there is none."""
         found: set[Step] = set()
-        with answers():
+        with answers(self._nodes):
             for partition in await self._partitions(self._prefix, "switching"):
-                raw: Any = await self._redis.get(self._keys(partition).switching)
+                redis = await self._nodes.of(partition)
+                raw: Any = await redis.get(self._keys(partition).switching)
                 if raw is not None:
                     found.add(Step(raw.decode()))
         # Shards that are activated have no mark any more; while marking, the first ones are ahead of the others.
@@ -68,9 +68,10 @@ class Switch:
 
     async def lift(self) -> None:
         """Set the old store free again: nothing of it has changed."""
-        with answers():
+        with answers(self._nodes):
             for partition in await self._partitions(self._prefix, "switching"):
-                await self._redis.delete(self._keys(partition).switching)
+                redis = await self._nodes.of(partition)
+                await redis.delete(self._keys(partition).switching)
 
     async def clear(self, advance: Advance) -> None:
         """The new store is whole: forget the customers who are not in it. There is no way back from here."""
@@ -79,16 +80,17 @@ class Switch:
         async for partition, ids in self._customers(self._prefix):
             old, new = self._keys(partition), ShardKeys(self._staged, partition)
             keys = [key for i in ids for key in (new.state(i), old.state(i), old.pages(i), old.customer(i))]
-            with answers():
-                await self._clear(keys=keys)
+            with answers(self._nodes):
+                await self._nodes.run(self._clear, partition, keys, [])
             done += len(ids)
             advance(done)
         # A shard that the new store does not have is gone with its customers.
         staged = await self._partitions(self._staged, "shard")
         for partition in await self.shards() - staged:
             old = self._keys(partition)
-            with answers():
-                await self._redis.unlink(old.shard, old.due, old.outbox, old.unmoved)
+            with answers(self._nodes):
+                redis = await self._nodes.of(partition)
+                await redis.unlink(old.shard, old.due, old.outbox, old.unmoved)
 
     async def rename(self, advance: Advance) -> None:
         """Put the new customers in the place of the old ones."""
@@ -103,8 +105,8 @@ class Switch:
                 for keys in (new, old)
                 for key in (keys.state(i), keys.pages(i), keys.customer(i))
             ]
-            with answers():
-                await self._replace(keys=keys)
+            with answers(self._nodes):
+                await self._nodes.run(self._replace, partition, keys, [])
             done += len(ids)
             advance(done)
 
@@ -116,27 +118,24 @@ class Switch:
                 old.switching,
                 *(key for keys in (new, old) for key in (keys.shard, keys.due, keys.outbox, keys.unmoved)),
             ]
-            with answers():
-                await self._activate(keys=keys)
+            with answers(self._nodes):
+                await self._nodes.run(self._activate, partition, keys, [])
 
     async def _mark(self, step: Step, partitions: set[int]) -> None:
-        with answers():
+        with answers(self._nodes):
             for partition in sorted(partitions):
                 keys = self._keys(partition)
-                await self._fence(keys=[keys.shard, keys.switching], args=[step.value])
+                await self._nodes.run(self._fence, partition, [keys.shard, keys.switching], [step.value])
 
     async def _partitions(self, prefix: str, name: str) -> set[int]:
-        with answers():
-            return {
-                partition_of(prefix, key)
-                async for key in self._redis.scan_iter(match=pattern(prefix, name), count=5000)
-            }
+        with answers(self._nodes):
+            return {partition_of(prefix, key) async for key in self._nodes.scan(pattern(prefix, name))}
 
     async def _customers(self, prefix: str) -> AsyncIterator[tuple[int, list[str]]]:
         """Every customer under a prefix, in parts of one shard each; now and then one twice."""
         parts: dict[int, list[str]] = {}
-        with answers():
-            async for key in self._redis.scan_iter(match=state_pattern(prefix), count=5000):
+        with answers(self._nodes):
+            async for key in self._nodes.scan(state_pattern(prefix)):
                 partition, customer_id = partition_and_customer(prefix, key)
                 part = parts.setdefault(partition, [])
                 part.append(customer_id)

@@ -11,9 +11,17 @@ from cli.local_stack import LocalStack
 from tests.space import Space
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--redis-cluster",
+        action="store_true",
+        help="Run what works on the shared servers, above all tests/e2e, on a Redis Cluster of three primaries.",
+    )
+
+
 @pytest.fixture(scope="session")
-def stack() -> Iterator[LocalStack]:
-    with LocalStack() as running:
+def stack(request: pytest.FixtureRequest) -> Iterator[LocalStack]:
+    with LocalStack(cluster=request.config.getoption("--redis-cluster")) as running:
         yield running
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import confluent_kafka
-import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from cli.local_server import free_port
@@ -25,6 +24,7 @@ from streams.placement import home
 from streams.protocols import INPUTS
 from streams.settings import Settings
 from streams.topics import administration, create
+from tests.redis_client import redis_client
 
 KIZUNA = Path(sys.executable).with_name("kizuna")
 DAY = 86_400_000
@@ -231,7 +231,7 @@ class Space:
             group=self.name,
         )
         self.workers: list[Worker] = []
-        self.redis = redis.Redis.from_url(stack.redis_url, decode_responses=True)
+        self.redis: Any = redis_client(stack.redis_url)
         self._probe: KafkaConsumer | None = None
         self._producer: KafkaProducer | None = None
         if topics:
@@ -453,20 +453,19 @@ class Space:
 
     def committed(self) -> int:
         """How many positions of the inputs are committed, over all shards."""
-        return sum(sum(offsets) for offsets, _ in self._shards())
+        return sum(sum(offsets) for offsets, _ in map(self._shard, range(self.partitions)))
 
-    def _shards(self) -> list[tuple[list[int], int]]:
+    def _shard(self, p: int) -> tuple[list[int], int]:
         with self.redis.pipeline(transaction=True) as pipe:
-            for p in range(self.partitions):
-                pipe.hmget(f"{self.name}:{{{p}}}:shard", [f"offset:{topic}" for topic in INPUTS])
-                pipe.llen(f"{self.name}:{{{p}}}:outbox")
-            got = pipe.execute()
-        return [([int(o or 0) for o in offsets], n) for offsets, n in zip(got[::2], got[1::2], strict=True)]
+            pipe.hmget(f"{self.name}:{{{p}}}:shard", [f"offset:{topic}" for topic in INPUTS])
+            pipe.llen(f"{self.name}:{{{p}}}:outbox")
+            offsets, waiting = pipe.execute()
+        return [int(o or 0) for o in offsets], waiting
 
     def all_is_read(self) -> bool:
         """Whether all input is committed and all output published."""
         # The ends after the outboxes: what was sent on is in a log by then.
-        shards = self._shards()
+        shards = list(map(self._shard, range(self.partitions)))
         if self._probe is None:
             self._probe = KafkaConsumer(bootstrap_servers=self.stack.brokers, enable_auto_commit=False)
         ends = self._probe.end_offsets(

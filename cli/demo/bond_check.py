@@ -5,15 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from redis import Redis
-
-from cli.demo.check import Verdict, conversion_key, records
+from cli.demo.check import Verdict, conversion_key, read_shown, records
 from loyalty.batch_contact import draw
 from schemas.program import Program
 from schemas.program_bonds import Bonds, Cap
 from schemas.times import DAY, MINUTE, parse_rfc3339
 from schemas.zones import time_zone
-from streams.keys import ShardKeys
 from streams.placement import home
 from streams.settings import Settings
 from streams.topics import ATTRIBUTIONS, NURTURING_TRIGGERS, SEGMENT_CHANGES
@@ -47,19 +44,8 @@ def read_bonds(settings: Settings, partitions: int) -> PublishedBonds:
             misplaced += record.partition != home(body["customer_id"].encode(), partitions)
         found.append(bodies)
     segments, triggers, attributions = found
-    return PublishedBonds(
-        segments, triggers, attributions, _shown(settings, partitions, list(segments)), misplaced
-    )
-
-
-def _shown(settings: Settings, partitions: int, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-    with Redis.from_url(settings.redis_url, decode_responses=True) as redis:
-        pipe = redis.pipeline(transaction=False)
-        for customer_id in ids:
-            keys = ShardKeys(settings.redis_prefix, home(customer_id.encode(), partitions))
-            pipe.hmget(keys.customer(customer_id), ["segment", "segment_seq"])
-        told = pipe.execute()
-    return {customer_id: (str(name), str(seq)) for customer_id, (name, seq) in zip(ids, told, strict=True)}
+    shown = read_shown(settings, partitions, segments, ("segment", "segment_seq"))
+    return PublishedBonds(segments, triggers, attributions, shown, misplaced)
 
 
 def compare_segments(found: PublishedBonds, expected: Mapping[str, str | None]) -> Verdict:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
-from redis import Redis
+from redis import Redis, RedisCluster
 
 from cli.demo.data import Event
 from loyalty.batch import Batch, BatchCustomer, batch
@@ -23,7 +23,7 @@ from streams.inspection import Inspection
 from streams.keys import ShardKeys
 from streams.placement import home
 from streams.protocols import PURCHASES
-from streams.settings import Settings
+from streams.settings import Settings, each_host
 from streams.topics import CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
 
 #: What tells in a tier change what had been read of another topic by then.
@@ -92,20 +92,23 @@ def read_published(settings: Settings, partitions: int) -> Published:
         newest[record.key.decode()] = json.loads(record.value)
     for record in records(settings, DEAD_LETTERS):
         dead[dict(record.headers)[REASON_HEADER].decode()] += 1
-    return Published(changes, newest, _shown(settings, partitions, changes), dead, misplaced)
+    shown = read_shown(settings, partitions, changes, ("tier", "tier_seq"))
+    return Published(changes, newest, shown, dead, misplaced)
 
 
-def _shown(settings: Settings, partitions: int, customer_ids: Iterable[str]) -> dict[str, tuple[str, str]]:
-    ids = list(customer_ids)
-    with Redis.from_url(settings.redis_url, decode_responses=True) as redis:
+def read_shown(
+    settings: Settings, partitions: int, customer_ids: Iterable[str], fields: tuple[str, str]
+) -> dict[str, tuple[str, str]]:
+    """Two fields of the hash that any client of Redis may read, by customer; several hosts are a cluster."""
+    ids, hosts = list(customer_ids), each_host(settings.redis_url)
+    kind: Any = Redis if len(hosts) == 1 else RedisCluster
+    with kind.from_url(hosts[0], decode_responses=True) as redis:
         pipe = redis.pipeline(transaction=False)
         for customer_id in ids:
             keys = ShardKeys(settings.redis_prefix, home(customer_id.encode(), partitions))
-            pipe.hmget(keys.customer(customer_id), ["tier", "tier_seq"])
-        return {
-            customer_id: (str(tier), str(tier_seq))
-            for customer_id, (tier, tier_seq) in zip(ids, pipe.execute(), strict=True)
-        }
+            pipe.hmget(keys.customer(customer_id), fields)
+        found = zip(ids, pipe.execute() if ids else [], strict=True)
+        return {customer_id: (str(one), str(other)) for customer_id, (one, other) in found}
 
 
 def records(settings: Settings, name: str) -> Iterable[Any]:

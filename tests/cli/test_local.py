@@ -18,6 +18,7 @@ import redis
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from cli import local_jars
+from cli.local_cluster import ValkeyCluster
 from cli.local_server import free_port, port_is_free
 from cli.local_stack import KafkaServer, LocalStack, LocalStackError, ValkeyServer
 
@@ -122,6 +123,28 @@ def test_a_signal_stops_both_and_leaves_nothing(up: Up, by: signal.Signals) -> N
     assert (process.returncode, err) == (0, "")
     assert servers_on(data_dir) == {}
     assert not Path(data_dir).exists()
+
+
+def test_a_cluster_has_three_primaries_that_share_the_slots_and_goes_on_from_its_data(
+    up: Up, tmp_path: Path
+) -> None:
+    process = up("--json", "--cluster", "--data-dir", tmp_path)
+    url = addresses(process)["redis_url"]
+    assert url.count(",") == 2
+    with redis.RedisCluster.from_url(url.partition(",")[0]) as client:
+        assert len(client.get_primaries()) == 3
+        for n in range(50):
+            client.set(f"key{n}", n)
+    end(process)
+    assert servers_on(tmp_path) == {}
+
+    cluster = ValkeyCluster(tmp_path / "valkey-cluster")  # on other ports
+    cluster.start()
+    try:
+        with redis.RedisCluster(port=cluster.port, host="127.0.0.1") as client:
+            assert [client.get(f"key{n}") for n in range(50)] == [b"%d" % n for n in range(50)]
+    finally:
+        cluster.kill()
 
 
 def test_a_signal_while_it_starts_stops_it_too(up: Up, tmp_path: Path) -> None:

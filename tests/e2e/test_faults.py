@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from redis import Redis
 
 from cli.demo.check import compare_changes, compare_states, compute, read_published, read_states
 from cli.demo.data import Event
+from tests.redis_client import each_server
 from tests.space import DAY, Space, purchase, refund, touchpoint, wait_until
 
 START = 1_500_000_000_000
@@ -69,12 +69,15 @@ async def test_connections_to_redis_are_cut_again_and_again_at_work_and_the_resu
     space = new_space(partitions=4, clock="event", window="30d", ledger="120d", silver="100.00")
     worker = space.worker()
     events = stream()
-    with Redis.from_url(space.settings.redis_url) as redis:
-        for start in range(0, EVENTS, EVENTS // 32):
-            space.publish(events[start : start + EVENTS // 32])
-            for client in redis.client_list():
+    servers = each_server(space.settings.redis_url)
+    for start in range(0, EVENTS, EVENTS // 32):
+        space.publish(events[start : start + EVENTS // 32])
+        for redis in servers:
+            for client in redis.client_list(_type="normal"):
                 if int(client["id"]) != redis.client_id():
                     redis.client_kill_filter(_id=client["id"])
+    for redis in servers:
+        redis.close()
     space.wait_read()
     metrics = worker.get("/metrics")[1]
     lost = re.findall(rb"^kizuna_shards_lost_total\{.*\} ([0-9.]+)", metrics, re.MULTILINE)

@@ -85,7 +85,9 @@ def segments(bodies: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
 def shown(space: Space) -> dict[str, str]:
     """The segment that any client reads."""
     keys = [
-        key for p in range(space.partitions) for key in space.redis.keys(f"{space.name}:{{{p}}}:customer:*")
+        key
+        for p in range(space.partitions)
+        for key in space.redis.scan_iter(f"{space.name}:{{{p}}}:customer:*")
     ]
     return {key.rpartition(":")[2]: space.redis.hget(key, "segment") for key in keys}
 

@@ -130,7 +130,7 @@ async def answer(call: Callable[[], Any]) -> Any:
 async def content(redis: Redis) -> dict[str, Any]:
     """All that stands on the server, by the last part of its key."""
     found: dict[str, Any] = {}
-    for key in await redis.keys("*"):
+    async for key in redis.scan_iter():
         match await redis.type(key):
             case b"string":
                 value: Any = await redis.get(key)

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
+from cli.local_cluster import ValkeyCluster
 from cli.local_stack import ValkeyServer
 from loyalty import Packing, Rules
 from schemas.program import Program, load_program
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Binding, Mark
-from streams.redis_store import RedisStore, connect
+from streams.redis_nodes import RedisNodes, connect
+from streams.redis_store import RedisStore
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -43,10 +45,12 @@ def packing(grocery: Program) -> Packing:
     return Packing(Rules(grocery))
 
 
-@pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """The server that most tests share; each finds it empty."""
-    server = ValkeyServer(tmp_path_factory.mktemp("valkey") / "data")
+@pytest.fixture(scope="session", params=[ValkeyServer, ValkeyCluster], ids=["redis", "cluster"])
+def valkey(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ValkeyServer | ValkeyCluster]:
+    """The server, or the cluster, that most tests share; each finds it empty."""
+    server = request.param(tmp_path_factory.mktemp("valkey") / "data")
     server.start()
     yield server
     server.stop()
@@ -62,20 +66,31 @@ def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture
-async def redis(valkey: ValkeyServer) -> AsyncIterator[Redis]:
-    client = connect(f"redis://{valkey.address}/0")
+async def redis(valkey: ValkeyServer | ValkeyCluster) -> AsyncIterator[Any]:
+    """A client that is none of ours."""
+    client = (RedisCluster if isinstance(valkey, ValkeyCluster) else Redis)(
+        host="127.0.0.1", port=valkey.port
+    )
     await client.flushall()
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+async def nodes(valkey: ValkeyServer | ValkeyCluster, redis: Any) -> AsyncIterator[RedisNodes]:
+    """What stores are made on."""
+    found = connect(f"redis://{valkey.address}/0")
+    yield found
+    await found.aclose()
 
 
 MakeStore = Callable[..., RedisStore]
 
 
 @pytest.fixture
-def make_store(redis: Redis) -> MakeStore:
+def make_store(nodes: RedisNodes) -> MakeStore:
     """A store on the shared server, as a worker with this binding would open it."""
-    return lambda binding=BINDING, prefix=PREFIX: RedisStore(redis, prefix, binding)
+    return lambda binding=BINDING, prefix=PREFIX: RedisStore(nodes, prefix, binding)
 
 
 @pytest.fixture
@@ -88,8 +103,11 @@ def dump(redis: Redis) -> Callable[[], Awaitable[Dump]]:
     """Every key of the server with its content, to compare."""
 
     async def all_keys() -> Dump:
-        keys: list[bytes] = await redis.keys("*")
-        content: list[Any] = [await redis.dump(key) for key in sorted(keys)]
+        keys: list[bytes] = [key async for key in redis.scan_iter(count=1_000)]  # KEYS asks one server only
+        pipe = redis.pipeline(transaction=False)
+        for key in sorted(keys):
+            pipe.dump(key)
+        content: list[Any] = await pipe.execute()
         return dict(zip(sorted(keys), content, strict=True))
 
     return all_keys

@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from redis.asyncio import Redis
-
 from loyalty import Customer, Packing
 from schemas.program import Program
 from streams.placement import home
 from streams.program_change import Move, ProgramChange
 from streams.program_rules import rules_of
 from streams.protocols import INPUTS, PURCHASES, Batch, Binding, Mark, UnavailableError
+from streams.redis_nodes import RedisNodes
 from streams.redis_store import RedisStore
 from streams.settings import Settings
 from streams.shard import Shard
@@ -28,9 +27,9 @@ def binding(program: Program) -> Binding:
 class Workers:
     """Every shard, as workers with one program hold them."""
 
-    def __init__(self, redis: Redis, program: Program, token: str = "one") -> None:
+    def __init__(self, nodes: RedisNodes, program: Program, token: str = "one") -> None:
         self.program = program
-        self.store = RedisStore(redis, PREFIX, binding(program), program.text)
+        self.store = RedisStore(nodes, PREFIX, binding(program), program.text)
         self.token = token
         self.writer = MemoryWriter()
         self.shards: list[Shard] = []
@@ -86,9 +85,9 @@ class Workers:
         [customer] = await self.store.load(partition, [customer_id], packing)
         return customer
 
-    async def fields(self, redis: Redis, field: str) -> list[Any]:
+    async def fields(self, nodes: RedisNodes, field: str) -> list[Any]:
         """A field of every shard's hash."""
-        return [await redis.hget(self.store.keys(p).shard, field) for p in range(PARTITIONS)]
+        return [await (await nodes.of(p)).hget(self.store.keys(p).shard, field) for p in range(PARTITIONS)]
 
 
 def told(_: int) -> None:

@@ -12,6 +12,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from streams.closed_connections import Connection, is_closed, tell_closed_connections
 from streams.protocols import UnavailableError
+from streams.redis_nodes import connect
 from streams.redis_store import answers
 
 
@@ -81,7 +82,7 @@ def test_the_store_did_not_answer_on_a_connection_that_uvloop_has_closed(
     closed: RuntimeError,
 ) -> None:
     assert is_closed(closed)
-    with pytest.raises(UnavailableError), answers():
+    with pytest.raises(UnavailableError), answers(connect("redis://127.0.0.1:1/0")):
         raise closed
-    with pytest.raises(RuntimeError, match="something else"), answers():
+    with pytest.raises(RuntimeError, match="something else"), answers(connect("redis://127.0.0.1:1/0")):
         raise RuntimeError("something else")

@@ -5,13 +5,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from redis.asyncio import Redis
 
+from cli.local_cluster import ValkeyCluster
 from cli.local_stack import ValkeyServer
 from schemas.program import Program
 from streams import program_change
 from streams.program_change import ChangeError, Move, ProgramChange
 from streams.protocols import Commit, FatalError, Mark, MovedOnError, RefusedError, UnavailableError
+from streams.redis_nodes import RedisNodes
 from streams.redis_store import RedisStore
 from streams.settings import ClockKind
 from tests.loyalty.worlds import DAY
@@ -50,7 +51,7 @@ def third() -> Program:
 
 
 @pytest.fixture
-async def change(valkey: ValkeyServer) -> AsyncIterator[Change]:
+async def change(valkey: ValkeyServer | ValkeyCluster) -> AsyncIterator[Change]:
     """Opens changes in the event clock, unless told otherwise."""
     opened = []
 
@@ -65,9 +66,9 @@ async def change(valkey: ValkeyServer) -> AsyncIterator[Change]:
 
 
 @pytest.fixture
-async def old(redis: Redis, before: Program) -> Workers:
+async def old(nodes: RedisNodes, before: Program) -> Workers:
     """Forty customers over all shards, some of each tier, the newest purchase in each shard ten days later."""
-    workers = await Workers(redis, before).take_over()
+    workers = await Workers(nodes, before).take_over()
     await workers.buy(*[(f"c{n}", NOON + n, f"{n % 4 * 149 + 1}.00") for n in range(40)])
     newest: dict[int, str] = {}
     for n in range(200, 400):
@@ -88,8 +89,8 @@ MOVES = {
 ALL = sum(MOVES.values())
 
 
-async def new(redis: Redis, program: Program, token: str = "two") -> Workers:
-    return await Workers(redis, program, token).take_over()
+async def new(nodes: RedisNodes, program: Program, token: str = "two") -> Workers:
+    return await Workers(nodes, program, token).take_over()
 
 
 # -- switching -----------------------------------------------------------------------------------------------------
@@ -126,10 +127,10 @@ async def test_who_has_the_old_program_learns_that_the_store_has_moved_on(
 
 
 async def test_nobody_owns_a_shard_that_was_switched(
-    old: Workers, change: Change, redis: Redis, after: Program
+    old: Workers, change: Change, nodes: RedisNodes, after: Program
 ) -> None:
     await (await change(after)).begin(None)
-    store = RedisStore(redis, PREFIX, binding(after), after.text)
+    store = RedisStore(nodes, PREFIX, binding(after), after.text)
     state = await store.peek(3)
     assert state is not None
     with pytest.raises(RefusedError):
@@ -137,10 +138,10 @@ async def test_nobody_owns_a_shard_that_was_switched(
 
 
 async def test_a_new_worker_takes_over_with_the_rules_of_both(
-    old: Workers, change: Change, redis: Redis, before: Program, after: Program
+    old: Workers, change: Change, nodes: RedisNodes, before: Program, after: Program
 ) -> None:
     await (await change(after)).begin(NEWEST + DAY)
-    workers = await new(redis, after)
+    workers = await new(nodes, after)
     for was, shard in zip(old.shards, workers.shards, strict=True):
         state = shard.state
         assert (state.generation, state.moved, state.is_moving) == (1, 0, True)
@@ -148,7 +149,7 @@ async def test_a_new_worker_takes_over_with_the_rules_of_both(
         assert state.protect_until == NEWEST + DAY
         assert state.offsets == was.state.offsets
         assert state.customers == was.state.customers
-    assert set(await workers.fields(redis, "program:text")) == {after.text.encode()}
+    assert set(await workers.fields(nodes, "program:text")) == {after.text.encode()}
 
 
 async def test_switching_again_changes_nothing(
@@ -166,7 +167,7 @@ async def test_switching_again_changes_nothing(
 
 
 async def test_switching_again_in_the_wall_clock_keeps_the_instant(
-    old: Workers, change: Change, redis: Redis, after: Program, dump: Callable[[], Awaitable[Dump]]
+    old: Workers, change: Change, nodes: RedisNodes, after: Program, dump: Callable[[], Awaitable[Dump]]
 ) -> None:
     server = await old.store.now()
     first = await change(after, ClockKind.WALL)
@@ -181,27 +182,27 @@ async def test_switching_again_in_the_wall_clock_keeps_the_instant(
 
 @pytest.mark.parametrize("done", [1, 5, 11])
 async def test_a_half_done_switch_is_completed_with_the_same_instant(
-    old: Workers, change: Change, redis: Redis, after: Program, done: int
+    old: Workers, change: Change, nodes: RedisNodes, after: Program, done: int
 ) -> None:
     broken = await change(after, ClockKind.WALL)
     break_after(broken, done)
     with pytest.raises(UnavailableError):
         await broken.begin(NEWEST)
-    instants = await old.fields(redis, "program:at")
+    instants = await old.fields(nodes, "program:at")
     assert instants.count(None) == PARTITIONS - done
     while await old.store.now() <= int(instants[0]):  # so that another instant would be another
         pass
     again = await change(after, ClockKind.WALL)
     assert again.is_begun
     await again.begin(NEWEST)
-    assert await old.fields(redis, "program:at") == [instants[0]] * PARTITIONS
-    assert await old.fields(redis, "generation") == [b"1"] * PARTITIONS
+    assert await old.fields(nodes, "program:at") == [instants[0]] * PARTITIONS
+    assert await old.fields(nodes, "generation") == [b"1"] * PARTITIONS
 
 
 async def test_in_the_event_clock_every_shard_has_an_instant_of_its_own(
-    redis: Redis, change: Change, before: Program, after: Program
+    nodes: RedisNodes, change: Change, before: Program, after: Program
 ) -> None:
-    old = await Workers(redis, before).take_over()
+    old = await Workers(nodes, before).take_over()
     await old.buy(("c1", NOON + 1, "1.00"), ("c2", NOON + 2, "1.00"))
     expected = [b"0"] * PARTITIONS
     expected[old.home("c1").partition], expected[old.home("c2").partition] = (
@@ -213,14 +214,14 @@ async def test_in_the_event_clock_every_shard_has_an_instant_of_its_own(
     with pytest.raises(UnavailableError):
         await broken.begin(None)
     await (await change(after)).begin(None)
-    assert await old.fields(redis, "program:at") == expected
+    assert await old.fields(nodes, "program:at") == expected
 
 
 # -- moving --------------------------------------------------------------------------------------------------------
 
 
 async def test_what_is_foreseen_is_what_happens(
-    old: Workers, change: Change, redis: Redis, after: Program, dump: Callable[[], Awaitable[Dump]]
+    old: Workers, change: Change, nodes: RedisNodes, after: Program, dump: Callable[[], Awaitable[Dump]]
 ) -> None:
     applied = await change(after)
     untouched = await dump()
@@ -230,13 +231,13 @@ async def test_what_is_foreseen_is_what_happens(
     assert looked_at[-1] == ALL
     assert numbers(foreseen) == MOVES
     await apply(applied)
-    workers = await new(redis, after)
+    workers = await new(nodes, after)
     assert await workers.move(NEWEST) == ALL
     assert await applied.tally() == foreseen
 
 
 async def test_what_is_foreseen_holds_with_a_protection_and_tells_who_is_at_risk(
-    old: Workers, change: Change, redis: Redis
+    old: Workers, change: Change, nodes: RedisNodes
 ) -> None:
     kept = program(('"100.00"', '"200.00"\ngrace_period = "7d"'))
     applied = await change(kept)
@@ -245,17 +246,17 @@ async def test_what_is_foreseen_holds_with_a_protection_and_tells_who_is_at_risk
     foreseen = await applied.foresee(NEWEST + DAY, told)
     assert Move("silver", "silver", 30, 0) in foreseen
     await apply(applied, NEWEST + DAY)
-    workers = await new(redis, kept)
+    workers = await new(nodes, kept)
     await workers.move(NEWEST)
     assert numbers(await applied.tally()) == numbers(foreseen)
     assert (await workers.customer("c1")).at_risk is None
 
 
 async def test_what_is_left_is_foreseen_while_customers_are_moved(
-    old: Workers, change: Change, redis: Redis, after: Program
+    old: Workers, change: Change, nodes: RedisNodes, after: Program
 ) -> None:
     await apply(await change(after))
-    workers = await new(redis, after)
+    workers = await new(nodes, after)
     for shard in workers.shards[:6]:
         while await shard.move(NEWEST, 100):
             pass
@@ -266,11 +267,11 @@ async def test_what_is_left_is_foreseen_while_customers_are_moved(
 
 
 async def test_what_is_left_counts_down_to_nothing(
-    old: Workers, change: Change, redis: Redis, after: Program
+    old: Workers, change: Change, nodes: RedisNodes, after: Program
 ) -> None:
     applied = await change(after)
     await applied.begin(None)
-    workers = await new(redis, after)
+    workers = await new(nodes, after)
     assert await applied.left() > 0, "nobody is listed yet"
     listed: list[int] = []
     await applied.enlist(listed.append)
@@ -281,27 +282,27 @@ async def test_what_is_left_counts_down_to_nothing(
             counted.append(await applied.left())
     assert counted == sorted(counted, reverse=True)
     assert (counted[0], counted[-1], applied.is_done) == (ALL, 0, True)
-    assert await workers.fields(redis, "program:before") == [None] * PARTITIONS
-    assert await workers.fields(redis, "moved") == [b"1"] * PARTITIONS
+    assert await workers.fields(nodes, "program:before") == [None] * PARTITIONS
+    assert await workers.fields(nodes, "moved") == [b"1"] * PARTITIONS
     assert numbers(await applied.tally()) == MOVES
 
 
 async def test_a_store_that_was_moved_is_as_any_other(
-    old: Workers, change: Change, redis: Redis, after: Program, third: Program
+    old: Workers, change: Change, nodes: RedisNodes, after: Program, third: Program
 ) -> None:
     applied = await change(after)
     await apply(applied)
-    await (await new(redis, after)).move(NEWEST)
+    await (await new(nodes, after)).move(NEWEST)
     assert await applied.left() == 0
     done = await change(after)
     assert (done.is_done, done.is_begun, done.before) == (True, True, None)
-    workers = await new(redis, after, "three")
+    workers = await new(nodes, after, "three")
     assert not any(shard.state.is_moving for shard in workers.shards)
     await workers.buy(("c2", NEWEST + 1, "1.00"), ("born", NEWEST + 1, "200.00"))
     assert [(await workers.customer(name)).generation for name in ("c1", "c2", "born")] == [1, 1, 1]
     applied = await change(third)
     await apply(applied)
-    workers = await new(redis, third, "four")
+    workers = await new(nodes, third, "four")
     await workers.move(NEWEST + 1)
     assert await applied.left() == 0
     assert (await workers.customer("born")).generation == 2
@@ -309,7 +310,7 @@ async def test_a_store_that_was_moved_is_as_any_other(
 
 
 async def test_a_change_that_was_broken_off_while_listing_moves_everyone_once(
-    old: Workers, change: Change, redis: Redis, after: Program, monkeypatch: pytest.MonkeyPatch
+    old: Workers, change: Change, nodes: RedisNodes, after: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(program_change, "_PART", 2)
     broken = await change(after)
@@ -317,7 +318,7 @@ async def test_a_change_that_was_broken_off_while_listing_moves_everyone_once(
     break_after(broken, 9)
     with pytest.raises(UnavailableError):
         await broken.enlist(told)
-    workers = await new(redis, after)
+    workers = await new(nodes, after)
     moved = await workers.move(NEWEST)
     assert 0 < moved < ALL
     again = await change(after)
@@ -333,11 +334,11 @@ async def test_a_change_that_was_broken_off_while_listing_moves_everyone_once(
 
 
 async def test_who_was_moved_by_an_event_and_is_listed_afterwards_is_moved_once(
-    old: Workers, change: Change, redis: Redis, after: Program
+    old: Workers, change: Change, nodes: RedisNodes, after: Program
 ) -> None:
     applied = await change(after)
     await applied.begin(None)
-    workers = await new(redis, after)
+    workers = await new(nodes, after)
     await workers.buy(("c1", NEWEST, "1.00"), ("born", NEWEST, "1.00"))
     await applied.enlist(told)
     assert await applied.left() == ALL + 1
@@ -348,9 +349,9 @@ async def test_who_was_moved_by_an_event_and_is_listed_afterwards_is_moved_once(
 
 
 async def test_a_store_without_customers_is_moved_at_once(
-    redis: Redis, change: Change, before: Program, after: Program
+    nodes: RedisNodes, change: Change, before: Program, after: Program
 ) -> None:
-    await Workers(redis, before).take_over()
+    await Workers(nodes, before).take_over()
     applied = await change(after)
     assert await applied.foresee(None, told) == []
     await apply(applied)
@@ -387,7 +388,7 @@ async def test_another_version_is_refused_while_the_switch_is_half_done(
 async def test_of_two_changes_at_once_one_is_refused_and_changes_nothing(
     old: Workers,
     change: Change,
-    redis: Redis,
+    nodes: RedisNodes,
     after: Program,
     third: Program,
     dump: Callable[[], Awaitable[Dump]],
@@ -397,7 +398,7 @@ async def test_of_two_changes_at_once_one_is_refused_and_changes_nothing(
     one, other = await change(after), await change(third)
     await apply(one)
     if done:
-        await (await new(redis, after)).move(NEWEST)
+        await (await new(nodes, after)).move(NEWEST)
         assert await one.left() == 0
     switched = await dump()
     with pytest.raises(ChangeError, match="changed by somebody else meanwhile"):
@@ -406,15 +407,15 @@ async def test_of_two_changes_at_once_one_is_refused_and_changes_nothing(
 
 
 async def test_a_change_that_somebody_else_has_ended_lists_nobody(
-    old: Workers, change: Change, redis: Redis, after: Program, third: Program
+    old: Workers, change: Change, nodes: RedisNodes, after: Program, third: Program
 ) -> None:
     slow, quick = await change(after), await change(after)
     await slow.begin(None)
     await apply(quick)
-    await (await new(redis, after)).move(NEWEST)
+    await (await new(nodes, after)).move(NEWEST)
     assert await quick.left() == 0
     await slow.enlist(told)
-    assert not await redis.keys(f"{PREFIX}:*:unmoved"), "the change is over"
+    assert not [key async for key in nodes.scan(f"{PREFIX}:*:unmoved")], "the change is over"
     await (await change(third)).begin(None)
     for work in (slow.enlist(told), slow.left()):
         with pytest.raises(ChangeError, match="changed by somebody else meanwhile"):
@@ -459,16 +460,16 @@ async def test_in_the_event_clock_publishing_may_begin_no_later_than_the_instant
 
 
 async def test_without_a_store_there_is_nothing_to_change(
-    redis: Redis, change: Change, after: Program
+    nodes: RedisNodes, change: Change, after: Program
 ) -> None:
     with pytest.raises(ChangeError, match=r"^no worker has begun a store at [^\n]*$"):
         await change(after)
 
 
 async def test_a_store_that_was_not_begun_everywhere_is_refused(
-    redis: Redis, change: Change, before: Program, after: Program
+    nodes: RedisNodes, change: Change, before: Program, after: Program
 ) -> None:
-    store = RedisStore(redis, PREFIX, binding(before), before.text)
+    store = RedisStore(nodes, PREFIX, binding(before), before.text)
     for partition in range(10):
         await store.take_over(partition, "one", {}, Mark())
     with pytest.raises(ChangeError, match=r"^shards 10, 11 of the store were never begun[^\n]*$"):
@@ -476,9 +477,9 @@ async def test_a_store_that_was_not_begun_everywhere_is_refused(
 
 
 async def test_a_store_that_does_not_know_its_program_is_refused(
-    redis: Redis, change: Change, before: Program, after: Program
+    nodes: RedisNodes, change: Change, before: Program, after: Program
 ) -> None:
-    old = RedisStore(redis, PREFIX, binding(before), "")
+    old = RedisStore(nodes, PREFIX, binding(before), "")
     for partition in range(PARTITIONS):
         await old.take_over(partition, "one", {}, Mark())
     with pytest.raises(ChangeError, match=r"^the store does not know the file of the program[^\n]*$"):
@@ -486,9 +487,9 @@ async def test_a_store_that_does_not_know_its_program_is_refused(
 
 
 async def test_a_program_before_that_cannot_be_read_is_fatal(
-    redis: Redis, change: Change, before: Program, after: Program
+    nodes: RedisNodes, change: Change, before: Program, after: Program
 ) -> None:
-    old = RedisStore(redis, PREFIX, binding(before), "[program]")
+    old = RedisStore(nodes, PREFIX, binding(before), "[program]")
     for partition in range(PARTITIONS):
         await old.take_over(partition, "one", {}, Mark())
     with pytest.raises(FatalError, match=r"^the program before, as the store holds it, cannot be read"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.settings import ClockKind, Settings, SettingsError
+from streams.settings import ClockKind, Settings, SettingsError, each_host
 
 
 def test_without_anything_given_the_defaults_hold() -> None:
@@ -94,6 +94,7 @@ def test_a_value_that_cannot_be_used_is_named(
         ("redis://:secret@r:6379/0", "redis://:***@r:6379/0"),
         ("rediss://user:secret@r/3?ssl=1", "rediss://user:***@r/3"),
         ("redis://user@r:1/0", "redis://user@r:1/0"),
+        ("rediss://user:se,cret@r:1,[::1]:2/0", "rediss://user:***@r:1,[::1]:2/0"),
     ],
 )
 def test_a_shown_address_of_redis_hides_the_password(url: str, shown: str) -> None:
@@ -105,6 +106,19 @@ def test_a_shown_address_of_redis_hides_the_password(url: str, shown: str) -> No
 )
 def test_a_password_in_the_query_is_hidden_too(url: str) -> None:
     assert "secret" not in Settings(redis_url=url).redis_shown()
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("redis://r:6379/0?protocol=2", ["redis://r:6379/0?protocol=2"]),
+        ("redis://u:p,w@a:1, b:2,/0?x=1", ["redis://u:p,w@a:1/0?x=1", "redis://u:p,w@b:2/0?x=1"]),
+        ("redis://[::1]:1,[::2]:2", ["redis://[::1]:1", "redis://[::2]:2"]),
+        ("unix:///run/redis,1.sock", ["unix:///run/redis,1.sock"]),
+    ],
+)
+def test_a_redis_url_may_name_several_hosts(url: str, hosts: list[str]) -> None:
+    assert each_host(url) == hosts
 
 
 def test_settings_can_be_varied() -> None:

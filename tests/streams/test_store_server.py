@@ -15,7 +15,8 @@ from streams.protocols import (
     Mark,
     UnavailableError,
 )
-from streams.redis_store import RedisStore, connect
+from streams.redis_nodes import connect
+from streams.redis_store import RedisStore
 from streams.topics import TIER_CHANGES
 from tests.loyalty.worlds import DAY
 from tests.streams.conftest import BEGIN, BINDING, PREFIX
@@ -56,8 +57,7 @@ async def test_the_servers_clock_is_in_milliseconds(store: RedisStore, redis: Re
 async def test_a_server_that_is_gone_is_unavailable(
     own_valkey: ValkeyServer, packing: Packing, world: World
 ) -> None:
-    client = connect(f"redis://{own_valkey.address}/0")
-    store = RedisStore(client, PREFIX, BINDING)
+    store = RedisStore(connect(f"redis://{own_valkey.address}/0"), PREFIX, BINDING)
     try:
         await store.take_over(3, "one", BEGIN, Mark())
         own_valkey.kill()
@@ -81,8 +81,8 @@ async def test_a_server_that_is_gone_is_unavailable(
 async def test_a_server_without_memory_takes_no_half_batch(
     own_valkey: ValkeyServer, packing: Packing, world: World
 ) -> None:
-    client = connect(f"redis://{own_valkey.address}/0")
-    store = RedisStore(client, PREFIX, BINDING)
+    store = RedisStore(connect(f"redis://{own_valkey.address}/0"), PREFIX, BINDING)
+    client = Redis(port=own_valkey.port)
 
     async def everything() -> dict[bytes, Any]:
         return {key: await client.dump(key) for key in sorted(await client.keys("*"))}
@@ -106,14 +106,15 @@ async def test_a_server_without_memory_takes_no_half_batch(
         assert state is not None
         assert (state.version, state.offsets[PURCHASES], state.outputs) == (2, 2_000, {TIER_CHANGES: 55})
     finally:
+        await client.aclose()
         await store.close()
 
 
 async def test_memory_that_runs_out_in_the_middle_of_a_commit_does_not_cut_it(
     own_valkey: ValkeyServer, packing: Packing, world: World
 ) -> None:
-    client = connect(f"redis://{own_valkey.address}/0")
-    store = RedisStore(client, PREFIX, BINDING)
+    store = RedisStore(connect(f"redis://{own_valkey.address}/0"), PREFIX, BINDING)
+    client = Redis(port=own_valkey.port)
     try:
         await store.take_over(3, "one", BEGIN, Mark())
         commit = some(world)
@@ -138,4 +139,5 @@ async def test_memory_that_runs_out_in_the_middle_of_a_commit_does_not_cut_it(
         assert await client.zcard(f"{TAG}due") <= 2_000
         assert len(await client.keys(f"{PREFIX}:*:state:*")) == 2_000
     finally:
+        await client.aclose()
         await store.close()

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from streams.keys import ShardKeys
 from streams.protocols import INPUTS, Mark, RefusedError, UnavailableError
+from streams.redis_nodes import RedisNodes
 from streams.settings import Settings
 from streams.staging import discard, staging_prefix
 from streams.switch import Step, Switch
@@ -19,15 +20,16 @@ STAGED = staging_prefix(SETTINGS)
 async def fill(redis: Redis, prefix: str, shards: dict[int, list[str]], mark: str) -> None:
     """Shards with customers; every value bears the mark. Of every other customer there are pages."""
     for partition, ids in shards.items():
-        keys = ShardKeys(prefix, partition)
-        await redis.hset(keys.shard, mapping={"version": mark, "owner": "one" if mark == "old" else ""})  # type: ignore[misc]
+        keys, pipe = ShardKeys(prefix, partition), redis.pipeline(transaction=False)
+        pipe.hset(keys.shard, mapping={"version": mark, "owner": "one" if mark == "old" else ""})
         for number, customer_id in enumerate(ids):
-            await redis.set(keys.state(customer_id), mark)
-            await redis.hset(keys.customer(customer_id), "tier", mark)  # type: ignore[misc]
-            await redis.zadd(keys.due, {customer_id: 1})
+            pipe.set(keys.state(customer_id), mark)
+            pipe.hset(keys.customer(customer_id), "tier", mark)
+            pipe.zadd(keys.due, {customer_id: 1})
             if number % 2 == (mark == "old"):
-                await redis.hset(keys.pages(customer_id), "0", mark)  # type: ignore[misc]
-        await redis.rpush(keys.outbox, mark)  # type: ignore[misc]
+                pipe.hset(keys.pages(customer_id), "0", mark)
+        pipe.rpush(keys.outbox, mark)
+        await pipe.execute()
 
 
 def ids(*numbers: int) -> list[str]:
@@ -44,10 +46,10 @@ def small_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.switch._PART", 20)
 
 
-async def both(redis: Redis) -> Switch:
+async def both(redis: Redis, nodes: RedisNodes) -> Switch:
     await fill(redis, PREFIX, OLD, "old")
     await fill(redis, STAGED, NEW, "new")
-    return Switch(redis, SETTINGS)
+    return Switch(nodes, SETTINGS)
 
 
 async def is_new(redis: Redis, dump: Any) -> None:
@@ -58,8 +60,10 @@ async def is_new(redis: Redis, dump: Any) -> None:
     assert found == await dump()
 
 
-async def test_the_new_store_takes_the_place_of_the_old_one(redis: Redis, dump: Any) -> None:
-    switch = await both(redis)
+async def test_the_new_store_takes_the_place_of_the_old_one(
+    redis: Redis, nodes: RedisNodes, dump: Any
+) -> None:
+    switch = await both(redis, nodes)
     assert await switch.step() is None
     await switch.fence(3)
     assert await switch.step() is Step.FENCED
@@ -76,10 +80,10 @@ async def test_the_new_store_takes_the_place_of_the_old_one(redis: Redis, dump: 
 
 @pytest.mark.parametrize("broken_off", range(1, 16))
 async def test_a_switch_that_was_broken_off_anywhere_goes_on_where_it_was(
-    redis: Redis, dump: Any, broken_off: int
+    redis: Redis, nodes: RedisNodes, dump: Any, broken_off: int
 ) -> None:
     """The connection fails at the n-th script of the switch, after which another one goes on."""
-    switch = await both(redis)
+    switch = await both(redis, nodes)
     await switch.fence(3)
     left = broken_off
 
@@ -105,27 +109,28 @@ async def test_a_switch_that_was_broken_off_anywhere_goes_on_where_it_was(
     with pytest.raises(UnavailableError):
         await all_steps(switch)
     assert await switch.step() is not None
-    await all_steps(Switch(redis, SETTINGS))
+    await all_steps(Switch(nodes, SETTINGS))
     await is_new(redis, dump)
 
 
-async def test_a_shard_that_is_back_at_work_is_left_alone_by_who_ends_the_switch(redis: Redis) -> None:
-    switch = await both(redis)
+async def test_a_shard_that_is_back_at_work_is_left_alone_by_who_ends_the_switch(
+    redis: Redis, nodes: RedisNodes
+) -> None:
+    switch = await both(redis, nodes)
     await switch.fence(3)
     await switch.clear(lambda _: None)
     await switch.rename(lambda _: None)
     # Two shards are activated, and one of them was taken over; then the rebuild dies.
     for partition in (0, 1):
         old, new = ShardKeys(PREFIX, partition), ShardKeys(STAGED, partition)
-        await switch._activate(
-            keys=[
-                old.switching,
-                *(key for keys in (new, old) for key in (keys.shard, keys.due, keys.outbox, keys.unmoved)),
-            ]
-        )
+        keys = [
+            old.switching,
+            *(key for keys in (new, old) for key in (keys.shard, keys.due, keys.outbox, keys.unmoved)),
+        ]
+        await nodes.run(switch._activate, partition, keys, [])
     taken = ShardKeys(PREFIX, 0)
     await redis.hset(taken.shard, "owner", "worker")  # type: ignore[misc]
-    again = Switch(redis, SETTINGS)
+    again = Switch(nodes, SETTINGS)
     await again.rename(lambda _: None)
     await again.activate()
     assert await redis.hget(taken.shard, "owner") == b"worker"  # type: ignore[misc]
@@ -134,11 +139,11 @@ async def test_a_shard_that_is_back_at_work_is_left_alone_by_who_ends_the_switch
 
 
 async def test_while_a_switch_is_under_way_the_owner_is_refused_and_nobody_takes_over(
-    redis: Redis, make_store: MakeStore
+    redis: Redis, nodes: RedisNodes, make_store: MakeStore
 ) -> None:
     store = make_store()
     state, _ = await store.take_over(3, "one", BEGIN, Mark())
-    switch = Switch(redis, SETTINGS)
+    switch = Switch(nodes, SETTINGS)
     await switch.fence(BINDING.partitions)
     with pytest.raises(RefusedError):
         await store.trim(3, "one", 0, 0, {})
@@ -153,9 +158,11 @@ async def test_while_a_switch_is_under_way_the_owner_is_refused_and_nobody_takes
     assert {topic: found.offsets[topic] for topic in INPUTS} == {t: state.offsets[t] for t in INPUTS}
 
 
-async def test_what_another_rebuild_has_left_is_discarded_and_nothing_else(redis: Redis, dump: Any) -> None:
+async def test_what_another_rebuild_has_left_is_discarded_and_nothing_else(
+    redis: Redis, nodes: RedisNodes, dump: Any
+) -> None:
     await fill(redis, PREFIX, OLD, "old")
     before = await dump()
     await fill(redis, STAGED, NEW, "new")
-    await discard(redis, SETTINGS)
+    await discard(nodes, SETTINGS)
     assert await dump() == before
