@@ -109,7 +109,8 @@ def _run(questions: int, per_second: int, events: int, console: Console) -> Numb
         rate = full["whole_per_second"] / 2
         console.print(f"{full['whole_per_second']:,.0f} events/s; now {rate:,.0f} a second, and questions")
         seconds = _WARM_UP + 1.5 * questions / per_second
-        load = everything(int(rate * (1.5 * seconds + 45)))
+        # Twice what is needed: where the machine is busy, answers take their time.
+        load = everything(int(rate * (3 * seconds + 60)))
         flowing = settings.but(topic_prefix="flow.", group="flow", redis_prefix="flow")
         _create(flowing)
         worker = WorkerProcess(stack.data_dir / "flow", flowing, RESULTS / "contact-flow.log")
