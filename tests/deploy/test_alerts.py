@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from cli.local_prometheus import ensure_prometheus
-from tests.deploy.alert_cases import CASES, Case
+from tests.deploy.alert_cases import CASES
+from tests.deploy.alert_series import Case
 from tests.deploy.metric_names import labels_in, metrics_in, names, of_kizuna
 from tests.test_docs import ROOT, anchors
 
