@@ -40,7 +40,7 @@ test: setup $(PROM) ## Run all tests but the long ones; ARGS='-k tiers' chooses 
 	@$(BIN)/pytest -m 'not long' $(ARGS)
 
 faults: setup $(PROM) ## Run the whole fault suite and the rebuilds, the long tests too, on real processes
-	@$(BIN)/pytest tests/faults tests/e2e/test_rebuild.py $(ARGS)
+	@$(BIN)/pytest tests/faults tests/e2e/test_rebuild*.py $(ARGS)
 
 MINUTES ?= 20
 
