@@ -120,6 +120,14 @@ def kizuna(stack: LocalStack, offline: Cli) -> Cli:
     return found
 
 
+@pytest.fixture(scope="session")
+def quiet(kizuna: Cli) -> Cli:
+    """`kizuna` on topics that no worker reads."""
+    found = Cli(kizuna.env | {"KIZUNA_TOPIC_PREFIX": "quiet."})
+    assert found("topics", "create", "--partitions", str(PARTITIONS)).ok
+    return found
+
+
 @contextmanager
 def working(kizuna: Cli, log: Path) -> Iterator[int]:
     """A worker that holds every shard; gives the port of its pages."""

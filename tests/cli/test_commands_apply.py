@@ -13,7 +13,7 @@ from confluent_kafka import Consumer
 from cli.local_stack import LocalStack
 from streams.keys import ShardKeys
 from tests.cli.conftest import PARTITIONS, Cli, wait_until, working
-from tests.cli.test_commands import GROCERY, purchase
+from tests.cli.shop import GROCERY, purchase
 
 CUSTOMERS = {"800": 6, "801": 5, "802": 1}
 

@@ -12,7 +12,7 @@ import pytest
 
 from schemas.times import DAY, parse_rfc3339
 from tests.cli.conftest import Cli, wait_until, working
-from tests.cli.test_commands import purchase
+from tests.cli.shop import purchase
 
 #: After every event of the tests, so that no other test's purchase is newer.
 AS_OF = "2024-01-21T00:00:00Z"

@@ -17,7 +17,7 @@ from schemas.dead_letter import Headers, dead_letter_headers, fit
 from schemas.rejection import Reason
 from streams.placement import home
 from tests.cli.conftest import KIZUNA, PARTITIONS, Cli
-from tests.cli.test_commands import records
+from tests.cli.shop import records
 
 Letter = tuple[bytes | None, bytes | None, Headers]
 

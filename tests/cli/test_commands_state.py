@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli, wait_until
-from tests.cli.test_commands import purchase
+from tests.cli.shop import purchase
 
 KEYS = [
     *("customer_id", "as_of", "tier", "tier_seq", "frequency", "monetary", "last_purchase_at", "r", "f", "m"),
