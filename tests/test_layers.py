@@ -13,7 +13,7 @@ import agents
 
 ROOT = Path(__file__).parent.parent
 OURS = ("schemas", "loyalty", "streams", "agents", "cli")
-MODULES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
+MODULES = sorted(path for package in (*OURS, "tests") for path in (ROOT / package).rglob("*.py"))
 
 #: Names that say nothing of what is in a module.
 DRAWERS = {"util", "utils", "helper", "helpers", "manager", "managers", "base", "common", "misc"}
