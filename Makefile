@@ -36,8 +36,9 @@ setup: $(PROJECT) rules $(KAFKA) ## Make .venv from the lock, and fetch the loca
 demo: setup ## Run a year of a real shop through a real Kafka and Redis
 	@$(BIN)/python -m cli.demo
 
-test: setup $(PROM) ## Run all tests but the long ones; ARGS='-k tiers' chooses some
-	@$(BIN)/pytest -m 'not long' $(ARGS)
+# Whole files go to whichever process is next, in the order of tests/conftest.py.
+test: setup $(PROM) ## Run all tests but the long ones, side by side; ARGS='-k tiers' chooses some, ARGS=-n0 is one by one
+	@$(BIN)/pytest -m 'not long' -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 faults: setup $(PROM) ## Run the whole fault suite and the rebuilds, the long tests too, on real processes
 	@$(BIN)/pytest tests/faults tests/e2e/test_rebuild*.py $(ARGS)

@@ -180,6 +180,10 @@ class Server(ABC):
         return "".join(f"\n  {line}" for line in said[-lines:])
 
 
+PORTS = range(20_000, 32_000)
+"""Where `free_port` chooses. Below the range that the kernel hands to outgoing connections: there, while the server is
+down, a client that tries to reach it could be given the very port, and so hold it or even talk to itself."""
+
 _handed_out: set[int] = set()  # a port is named before its server listens on it
 
 
@@ -204,14 +208,10 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that nothing uses now.
-
-    It is taken from below the range that the kernel hands to outgoing connections: there, while the server is
-    down, a client that tries to reach it could be given the very port, and so hold it or even talk to itself.
-    """
+    """A loopback port that nothing uses now, and that was not given before. Raises LocalStackError where none is found."""
     for _ in range(1000):
-        port = random.randrange(20_000, 32_000)
+        port = random.choice(PORTS)
         if port not in _handed_out and port_is_free(port):
             _handed_out.add(port)
             return port
-    raise LocalStackError("no free port was found between 20000 and 32000")
+    raise LocalStackError(f"no free port was found between {PORTS[0]} and {PORTS[-1]}")

@@ -1,5 +1,9 @@
-"""A real Kafka and a real Valkey, once for all tests that need them, and a namespace on them for each test."""
+"""A real Kafka and a real Valkey, once for all tests that need them, and a namespace on them for each test.
 
+`make test` has several processes, each with servers of its own.
+"""
+
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,8 +11,30 @@ from typing import Any
 
 import pytest
 
+from cli import local_server
 from cli.local_stack import LocalStack
 from tests.space import Space
+
+#: The tests on real servers, the longest first: begun last, one of them would be waited for by all others.
+LONGEST = ("faults", "e2e", "cli")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for a core: the tests on real servers mostly wait. No more than eight, as each has a Kafka."""
+    return min(8, 2 * len(os.sched_getaffinity(0)))
+
+
+def pytest_configure() -> None:
+    """A port is chosen before a server listens on it: each process chooses from ports of its own."""
+    if (process := os.environ.get("PYTEST_XDIST_WORKER")) is not None:
+        number, count = int(process.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        local_server.PORTS = local_server.PORTS[number::count]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files are handed out in this order."""
+    order = {folder: rank for rank, folder in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
