@@ -15,8 +15,9 @@ from cli import local_server
 from cli.local_stack import LocalStack
 from tests.space import Space
 
-#: The tests on real servers, the longest first: begun last, one of them would be waited for by all others.
-LONGEST = ("faults", "e2e", "cli")
+#: What is begun first. Tests with a clock beside them have the calmest neighbours: each other, as they mostly wait. The
+#: others on real servers follow: begun last, one of them would be waited for by all.
+FIRST = ("e2e/test_grace", "e2e/test_overrides", "e2e/test_wall_clock", "faults/", "e2e/", "cli/")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -25,7 +26,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure() -> None:
-    """A port is chosen before a server listens on it: each process chooses from ports of its own."""
+    # Half of what a Kafka that lives for minutes costs is the second compiler of its JVM.
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+    # A port is chosen before a server listens on it: each process chooses from ports of its own.
     if (process := os.environ.get("PYTEST_XDIST_WORKER")) is not None:
         number, count = int(process.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
         local_server.PORTS = local_server.PORTS[number::count]
@@ -33,8 +36,12 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files are handed out in this order."""
-    order = {folder: rank for rank, folder in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
+
+    def rank(item: pytest.Item) -> int:
+        place = item.nodeid.removeprefix("tests/")
+        return next((n for n, start in enumerate(FIRST) if place.startswith(start)), len(FIRST))
+
+    items.sort(key=rank)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

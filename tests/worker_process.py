@@ -50,7 +50,7 @@ class Worker:
             return False
 
     def wait_ready(self) -> Self:
-        wait_until(self._ready, 60, "a ready worker")
+        wait_until(self._ready, 120, "a ready worker")
         return self
 
     def stop(self) -> float:

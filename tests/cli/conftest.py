@@ -1,4 +1,4 @@
-"""A real Kafka, a real Valkey and a real worker, once for all tests of the commands."""
+"""A real worker on the Kafka and the Valkey of all tests, once for all tests of the commands."""
 
 import os
 import subprocess
@@ -87,12 +87,6 @@ class Done:
         assert self.err.startswith("Error: ")
         assert self.err.count("\n") == 1
         return self.err.removeprefix("Error: ").strip()
-
-
-@pytest.fixture(scope="session")
-def stack() -> Iterator[LocalStack]:
-    with LocalStack() as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import pytest
-
 from tests.e2e.test_grace import told
 from tests.space import DAY, Space, Worker, purchase, text_of, wait_until
 
@@ -55,7 +53,6 @@ def test_release_publishes_what_was_held(new_space: Callable[..., Space]) -> Non
     assert b'kizuna_publishing_paused{partition="0"} 0.0' in worker.get("/metrics")[1]
 
 
-@pytest.mark.timeout(120)
 def test_drop_withdraws_the_falls_and_keeps_those_customers_until_the_day_that_is_said(
     new_space: Callable[..., Space],
 ) -> None:

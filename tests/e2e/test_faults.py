@@ -6,8 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-import pytest
-
 from cli.demo.check import compare_changes, compare_states, compute, read_published, read_states
 from cli.demo.data import Event
 from tests.redis_client import each_server
@@ -33,7 +31,6 @@ def stream() -> list[dict[str, object]]:
     return events
 
 
-@pytest.mark.timeout(150)
 async def test_one_of_two_workers_is_killed_at_work_and_the_result_is_that_of_the_batch_computation(
     new_space: Callable[..., Space],
 ) -> None:
@@ -62,7 +59,6 @@ async def test_one_of_two_workers_is_killed_at_work_and_the_result_is_that_of_th
     await matches_the_batch(space, events)
 
 
-@pytest.mark.timeout(150)
 async def test_connections_to_redis_are_cut_again_and_again_at_work_and_the_result_is_that_of_the_batch(
     new_space: Callable[..., Space],
 ) -> None:

@@ -26,7 +26,7 @@ def test_a_pin_by_the_command_holds_until_its_end_which_comes_by_itself_across_a
     space = new_space(partitions=1)
     worker = space.worker()
     space.publish([purchase("900", 1, "150.00", now_ms())])
-    until = now_ms() + 12_000
+    until = now_ms() + 30_000
     sent = space.kizuna(
         *("customer", "900", "override", "pin", "gold", "--until", text_of(until)),
         *("--actor", "anna", "--reason", "complaint 4711", "--json"),
@@ -45,7 +45,7 @@ def test_a_pin_by_the_command_holds_until_its_end_which_comes_by_itself_across_a
     assert held["override"]["until"] == text_of(until)
     worker.kill()
     assert now_ms() < until, "this machine is too slow for this test"
-    wait_until(lambda: now_ms() > until, 30)
+    wait_until(lambda: now_ms() > until, 40)
     space.worker(KIZUNA_SESSION_TIMEOUT=6)
     found = wait_told(space, "900", 3, until)
     assert found[2] == ("changed", "silver", "override", text_of(until))
@@ -95,20 +95,20 @@ def test_pins_floors_and_clears_follow_each_other_as_they_occurred(new_space: Ca
 
 
 def test_a_command_waits_for_the_purchases_that_were_sent_before_it(new_space: Callable[..., Space]) -> None:
-    space = new_space(partitions=1, window="20s", ledger="1h", silver="10.00")
+    space = new_space(partitions=1, window="60s", ledger="1h", silver="10.00")
     worker = space.worker()
-    at = now_ms() - 10_000
+    at = now_ms() - 45_000
     space.publish([purchase("900", 1, "10.00", at)])
     space.wait_read()
     worker.stop()
     # The purchase that saves the tier, a great many others, and then the command, all unread.
-    wait_until(lambda: now_ms() > at + 15_000, 30)
+    wait_until(lambda: now_ms() > at + 55_000, 30)
     saving = now_ms()
-    assert saving < at + 20_000, "this machine is too slow for this test"
+    assert saving < at + 60_000, "this machine is too slow for this test"
     others = [purchase(f"c{n % 1_000}", n, "1.00", saving) for n in range(20_000)]
     space.publish([*others, purchase("900", 2, "10.00", saving)])
-    wait_until(lambda: now_ms() > at + 20_000, 30)
-    until = now_ms() + 60_000
+    wait_until(lambda: now_ms() > at + 60_000, 30)
+    until = now_ms() + 120_000
     space.publish([override("900", 1, "floor", "member", now_ms(), until)])
     space.worker()
     space.wait_read()

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from schemas.program import load_program
 from tests.e2e.test_grace import told
 from tests.space import (
@@ -170,7 +168,6 @@ def test_what_was_sent_before_the_change_and_is_unread_goes_by_the_rules_of_befo
     assert versions == [space.program.version, load_program(file).version]
 
 
-@pytest.mark.timeout(240)
 def test_killed_and_resumed_twice_under_live_load_each_customer_is_moved_once(
     new_space: Callable[..., Space],
 ) -> None:

@@ -32,7 +32,6 @@ from tests.space import (
 )
 
 
-@pytest.mark.timeout(240)
 async def test_an_emptied_redis_stops_the_workers_and_a_rebuild_makes_it_whole(
     new_space: Callable[..., Space],
 ) -> None:
@@ -79,7 +78,6 @@ def unpublished(space: Space) -> int:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
 async def test_what_was_decided_and_lost_before_it_was_published_is_published_after_the_rebuild(
     new_space: Callable[..., Space],
 ) -> None:
@@ -167,7 +165,6 @@ async def test_a_rebuild_is_the_way_to_more_partitions(new_space: Callable[..., 
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
 async def test_workers_go_on_beside_a_rebuild_and_after_it(new_space: Callable[..., Space]) -> None:
     space = new_space(partitions=3, **SHARED)
     worker = space.worker()
@@ -221,7 +218,6 @@ def killed_when(space: Space, condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
 async def test_a_rebuild_that_is_killed_may_be_run_again(new_space: Callable[..., Space]) -> None:
     # Many customers, so that a switch takes its time.
     space = new_space(partitions=3, **SHARED)

@@ -92,7 +92,6 @@ def shown(space: Space) -> dict[str, str]:
     return {key.rpartition(":")[2]: space.redis.hget(key, "segment") for key in keys}
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("is_lost", [True, False])
 def test_what_was_told_of_bonds_is_told_once_also_from_an_emptied_redis(
     new_space: Callable[..., Space], is_lost: bool

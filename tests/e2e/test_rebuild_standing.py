@@ -67,7 +67,6 @@ def standing(space: Space, customers: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
 def test_who_is_in_grace_pinned_or_on_a_floor_stands_after_a_rebuild_as_before(
     new_space: Callable[..., Space],
 ) -> None:
@@ -123,7 +122,6 @@ def test_who_is_in_grace_pinned_or_on_a_floor_stands_after_a_rebuild_as_before(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
 def test_a_protection_of_which_no_record_tells_holds_in_more_partitions(
     new_space: Callable[..., Space],
 ) -> None:

@@ -30,7 +30,7 @@ class Stepped(NamedTuple):
     def has_bitten(self) -> bool:
         return self.file.exists()
 
-    def wait_bitten(self, seconds: float = 60) -> Self:
+    def wait_bitten(self, seconds: float = 120) -> Self:
         """Until it has killed or suspended itself."""
 
         def bitten() -> bool:

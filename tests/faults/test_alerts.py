@@ -59,7 +59,6 @@ def test_the_rules_are_those_that_are_deployed_but_for_their_patience() -> None:
     assert all((slow is None) == (fast is None) for slow, fast in waits)
 
 
-@pytest.mark.timeout(180)
 def test_where_redis_is_away_shards_are_held_by_nobody_until_it_is_back(
     stack: LocalStack, tmp_path: Path, watched: Watched
 ) -> None:
@@ -85,7 +84,6 @@ def test_where_redis_is_away_shards_are_held_by_nobody_until_it_is_back(
         own.stop()
 
 
-@pytest.mark.timeout(180)
 def test_a_flood_of_dead_letters_is_told_until_what_can_be_used_prevails(
     new_space: Callable[..., Space], watched: Watched
 ) -> None:
@@ -106,7 +104,6 @@ def test_a_flood_of_dead_letters_is_told_until_what_can_be_used_prevails(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
 def test_a_worker_that_stops_as_the_log_is_shorter_than_the_watermark_tells_why_until_the_store_is_mended(
     new_space: Callable[..., Space], watched: Watched
 ) -> None:
@@ -154,7 +151,6 @@ def restore(space: Space, kept: dict[str, bytes]) -> None:
         pipe.execute()
 
 
-@pytest.mark.timeout(180)
 def test_paused_publishing_is_told_until_somebody_decides(
     new_space: Callable[..., Space], watched: Watched
 ) -> None:
@@ -173,7 +169,6 @@ def test_paused_publishing_is_told_until_somebody_decides(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
 def test_where_kafka_does_not_answer_the_worker_says_so_and_its_last_sweep_stands_still(
     stack: LocalStack, new_space: Callable[..., Space], watched: Watched
 ) -> None:

@@ -163,7 +163,6 @@ def arrivals(seed: int, count: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(200)
 async def test_shuffled_doubled_late_and_on_both_sides_of_the_ledger_with_a_worker_killed_at_it(
     new_space: Callable[..., Space],
 ) -> None:

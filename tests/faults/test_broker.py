@@ -97,7 +97,6 @@ def set_size(space: Space, size: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(200)
 async def test_while_the_dead_letter_topic_takes_nothing_the_outbox_stays_bounded_and_input_waits(
     space: Space,
 ) -> None:

@@ -74,7 +74,6 @@ def strangers(each: int) -> list[dict[str, Any]]:
 # -- the log is shorter than what is to be read ----------------------------------------------------------------
 
 
-@pytest.mark.timeout(150)
 async def test_what_was_read_may_be_deleted_but_not_what_a_worker_still_has_to_read(space: Space) -> None:
     """First under an idle worker, whom it must not disturb; then under one that lags."""
     inputs = Inputs(space)
@@ -140,7 +139,6 @@ def tidy_kafka(tmp_path: Path) -> Iterator[TidyKafka]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("runs", [True, False], ids=["under a worker that lags", "while no worker runs"])
 async def test_a_retention_deletes_what_was_not_read(
     stack: LocalStack, tidy_kafka: TidyKafka, new_space: Callable[..., Space], runs: bool
@@ -186,7 +184,6 @@ def keep(space: Space, **configs: str) -> None:
 # -- a topic is another ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize(
     ("each", "sleeps"),
     [(1, False), (100, False), (100, True)],
@@ -301,7 +298,6 @@ def valkey(tmp_path: Path) -> Iterator[OwnValkey]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
 async def test_redis_is_emptied_under_a_worker_and_restored(
     stack: LocalStack, valkey: OwnValkey, new_space: Callable[..., Space], busy: bool

@@ -49,7 +49,6 @@ def offset_of(worker: Worker) -> float:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(200)
 async def test_two_workers_whose_clocks_are_a_day_off_let_everybody_fall_at_their_instants(
     new_space: Callable[..., Space],
 ) -> None:
@@ -148,7 +147,6 @@ def around(day: date, zone: ZoneInfo) -> Iterator[int]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("timezone", ODD_DAYS)
 async def test_contacts_are_counted_by_local_days_of_any_length_whatever_is_killed(
     new_space: Callable[..., Space], timezone: str

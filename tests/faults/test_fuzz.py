@@ -207,7 +207,6 @@ async def test_the_largest_dead_letter_does_not_stall_its_shard(space: Space, sh
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
 async def test_a_flood_stops_the_worker_at_the_operators_limit_and_with_a_higher_one_all_is_there(
     space: Space,
 ) -> None:

@@ -69,7 +69,6 @@ def is_unalarmed(worker: Worker) -> None:
     assert " lost " not in worker.log.read_text()
 
 
-@pytest.mark.timeout(200)
 async def test_markers_and_aborted_records_alarm_nobody_and_count_nothing(space: Space) -> None:
     random_ = random.Random(90)
     events = stream(90)
@@ -133,7 +132,6 @@ def left(space: Space, topic: str) -> tuple[int, int]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
 async def test_holes_of_compaction_and_a_log_that_begins_late_alarm_nobody(space: Space) -> None:
     """A worker refuses an input that is compacted; one that was, once, has holes all the same."""
     compacts = {"segment_ms": 1_000, "min_cleanable_dirty_ratio": 0.0, "max_compaction_lag_ms": 1_000}

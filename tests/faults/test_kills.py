@@ -44,7 +44,6 @@ async def die_and_recover(space: Space, deaths: list[tuple[Step, int]], seed: in
     assert metric(last, "kizuna_take_overs_total") >= space.partitions
 
 
-@pytest.mark.timeout(240)
 async def test_a_worker_killed_once_at_each_step_loses_nothing_and_says_nothing_twice(space: Space) -> None:
     await die_and_recover(space, [(step, 2) for step in Step], seed=1)
 
@@ -92,7 +91,6 @@ def live(seed: int) -> Iterator[Sent]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(200)
 async def test_what_fell_due_by_the_wall_clock_while_nobody_worked_falls_at_its_instant_and_once(
     new_space: Callable[..., Space],
 ) -> None:

@@ -116,7 +116,6 @@ async def test_redis_restarted_at_work(valkeys: Callable[..., OwnValkey], make: 
     assert metric(worker, "kizuna_shards_lost_total") > 0, "no restart hit a shard at work"
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize("seconds", [2, pytest.param(5, marks=pytest.mark.long)])
 async def test_redis_killed_and_seconds_of_its_file_lost_with_changes_already_out(
     valkeys: Callable[..., OwnValkey], make: Callable[..., Space], seconds: int
@@ -148,7 +147,6 @@ async def test_redis_killed_and_seconds_of_its_file_lost_with_changes_already_ou
 
 
 @pytest.mark.long
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize("how", ["at a command", "in the midst of one"])
 async def test_an_idle_shard_whose_redis_lost_writes_reads_again_without_a_rebalance(
     valkeys: Callable[..., OwnValkey], make: Callable[..., Space], how: str
@@ -182,7 +180,6 @@ async def test_an_idle_shard_whose_redis_lost_writes_reads_again_without_a_rebal
 
 
 @pytest.mark.long
-@pytest.mark.timeout(200)
 async def test_the_worker_dies_with_redis_and_another_takes_over_what_is_left(
     valkeys: Callable[..., OwnValkey], make: Callable[..., Space]
 ) -> None:
@@ -211,7 +208,6 @@ async def test_the_worker_dies_with_redis_and_another_takes_over_what_is_left(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(200)
 async def test_a_replica_behind_its_primary_is_promoted(
     valkeys: Callable[..., OwnValkey], make: Callable[..., Space]
 ) -> None:
@@ -244,7 +240,6 @@ async def test_a_replica_behind_its_primary_is_promoted(
     assert min(verdict.promised, verdict.bonded) > 10, verdict
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("was_read", [False, pytest.param(True, marks=pytest.mark.long)])
 async def test_events_read_again_in_another_order_give_no_id_two_bodies(
     valkeys: Callable[..., OwnValkey], make: Callable[..., Space], was_read: bool

@@ -19,7 +19,6 @@ from tests.faults.verifier import verify
 from tests.space import Space, wait_until
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize(
     ("step", "said"),
     [
