@@ -20,6 +20,7 @@ from tests.space import Space
 FIRST = ("e2e/test_grace", "e2e/test_overrides", "e2e/test_wall_clock", "faults/", "e2e/", "cli/")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two for a core: the tests on real servers mostly wait. No more than eight, as each has a Kafka."""
     return min(8, 2 * len(os.sched_getaffinity(0)))
