@@ -208,7 +208,10 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that nothing uses now, and that was not given before. Raises LocalStackError where none is found."""
+    """A loopback port that nothing uses now, and that was not given before.
+
+    Raises LocalStackError where none is found.
+    """
     for _ in range(1000):
         port = random.choice(PORTS)
         if port not in _handed_out and port_is_free(port):

@@ -16,8 +16,8 @@ KIZUNA = Path(sys.executable).with_name("kizuna")
 def wait_until(condition: Callable[[], Any], seconds: float = 40, what: str = "the condition") -> Any:
     """What `condition` gives, as soon as that is true; fails after so many seconds.
 
-    A condition that is dear, such as what a whole topic says, is asked for a quarter of the time at most: the tests beside
-    this one have work to do.
+    A condition that is dear, such as what a whole topic says, is asked for a quarter of the time at most: the tests
+    beside this one have work to do.
     """
     give_up_at = time.monotonic() + seconds
     while True:
