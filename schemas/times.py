@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import lru_cache
 
 SECOND = 1_000
@@ -11,7 +11,6 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
@@ -115,18 +114,29 @@ def _leap_second(text: str) -> int:
 def format_ms(ms: int) -> str:
     """Epoch ms as ``2017-04-02T11:53:26.000Z``. Raises ``ValueError`` outside the years 1 to 9999."""
     day, in_day = divmod(ms, DAY)
-    seconds, rest = divmod(in_day, SECOND)
-    minutes, second = divmod(seconds, 60)
-    return f"{_named(day)}T{minutes // 60:02}:{minutes % 60:02}:{second:02}.{rest:03}Z"
+    return _date(day) + _in_day(in_day // MINUTE) + _in_minute(in_day % MINUTE)
+
+
+# As with reading: a year has 365 days and 1,440 times of day, and most times are whole seconds.
+@lru_cache(maxsize=8_192)
+def _date(number: int) -> str:
+    """``2017-04-02`` for a day, counted from the epoch's. Raises ``ValueError`` outside the years 1 to 9999."""
+    try:
+        return date.fromordinal(number + _EPOCH_DAY).isoformat()
+    except (OverflowError, ValueError):
+        raise ValueError("expected a time in the years 0001 to 9999") from None
+
+
+@lru_cache(maxsize=4_096)
+def _in_day(minute: int) -> str:
+    """``T11:53``."""
+    return f"T{minute // 60:02}:{minute % 60:02}"
 
 
 @lru_cache(maxsize=8_192)
-def _named(day: int) -> str:
-    """The date of a day, counted from the epoch's. Raises ``ValueError`` outside the years 1 to 9999."""
-    try:
-        return date.fromordinal(day + _EPOCH_DAY).isoformat()
-    except (OverflowError, ValueError):
-        raise ValueError("expected a time in the years 0001 to 9999") from None
+def _in_minute(ms: int) -> str:
+    """``:26.000Z``."""
+    return f":{ms // SECOND:02}.{ms % SECOND:03}Z"
 
 
 def parse_duration(text: str) -> int:
