@@ -1,0 +1,135 @@
+"""What the peers read: the grocery's years, or made purchases of a million customers; both end with purchases that
+bring a change in every partition (README.md, "The end")."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.load import purchases
+from benchmarks.results import RESULTS
+from cli.demo.data import Event
+from schemas.program import Program
+from streams.placement import home
+from streams.protocols import PURCHASES
+
+#: Records made and published at a time.
+_PART = 200_000
+
+#: Customers of the made input; in a small one, one for five events.
+CUSTOMERS = 1_000_000
+_EVENTS_EACH = 5
+#: Weights of the long tail (Pareto, this exponent), cut so that nobody buys thousands of times.
+_TAIL, _LONGEST = 1.15, 300.0
+
+#: The made input's years.
+_BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
+_YEARS = 3
+_DAY_MS = 86_400_000
+
+
+class Input(NamedTuple):
+    """An input by its name: how many records, and the records in parts, in the order in which they are published."""
+
+    name: str
+    title: str
+    events: int
+    parts: Callable[[], Iterator[list[Event]]]
+
+
+def grocery(events: int, program: Program, partitions: int) -> Input:
+    """The demo's year, a year earlier for each pass."""
+
+    def parts() -> Iterator[list[Event]]:
+        closing = _closing(program, partitions, datetime(2018, 1, 1, 12, tzinfo=UTC))
+        load = purchases(events - len(closing))
+        for start in range(0, len(load), _PART):
+            yield load[start : start + _PART]
+        yield closing
+
+    return Input("grocery", "the grocery's years, 2,469 customers", events, parts)
+
+
+def made(events: int, program: Program, partitions: int, seed: int = 1) -> Input:
+    """Purchases of a million customers, one for five events, over three years at random; kept in a file."""
+
+    def parts() -> Iterator[list[Event]]:
+        closing = _closing(program, partitions, _BEGIN.replace(year=_BEGIN.year + _YEARS, day=2))
+        yield from _made_parts(events - len(closing), seed)
+        yield closing
+
+    customers = min(CUSTOMERS, max(1, events // _EVENTS_EACH))
+    return Input("made", f"made, {customers:,} customers with a long tail", events, parts)
+
+
+def _made_parts(count: int, seed: int) -> Iterator[list[Event]]:
+    customers, times, amounts = _columns(count, seed)
+    texts = np.datetime_as_string(times.astype("datetime64[ms]"))
+    for start in range(0, count, _PART):
+        part = slice(start, start + _PART)
+        rows = zip(customers[part].tolist(), texts[part].tolist(), times[part].tolist(), amounts[part].tolist(), strict=True)
+        yield [
+            Event(
+                PURCHASES,
+                b"%d" % customer,
+                f'{{"event_id":"m{number}","type":"purchase","customer_id":"{customer}","occurred_at":"{text}Z",'
+                f'"order_id":"m{number}","amount":"{cents // 100}.{cents % 100:02}","currency":"USD",'
+                f'"channel":"web"}}'.encode(),
+                at,
+            )
+            for number, (customer, text, at, cents) in enumerate(rows, start)
+        ]
+
+
+def _columns(count: int, seed: int) -> tuple["np.ndarray", "np.ndarray", "np.ndarray"]:
+    """Customer, time (epoch ms, rising) and cents of every purchase; made once, by nothing but uniform numbers of
+    PCG64, whose stream NumPy keeps stable."""
+    mark = hashlib.sha256(f"{count} {seed}".encode() + Path(__file__).read_bytes()).hexdigest()[:16]
+    kept = RESULTS / "inputs" / f"made-{count}-{seed}-{mark}.npz"
+    if kept.exists():
+        with np.load(kept) as columns:
+            return columns["customers"], columns["times"], columns["amounts"]
+    draw = np.random.Generator(np.random.PCG64(seed)).random
+    population = min(CUSTOMERS, max(1, (count + _EVENTS_EACH) // _EVENTS_EACH))
+    weights = np.cumsum(np.minimum((1.0 - draw(population)) ** (-1.0 / _TAIL), _LONGEST))
+    # Everybody buys once, and who weighs more buys more often.
+    more = np.searchsorted(weights, draw(max(0, count - population)) * weights[-1], side="right")
+    customers = np.concatenate([np.arange(min(population, count)), more])[np.argsort(draw(count))]
+    span = _YEARS * 365 * _DAY_MS
+    times = np.sort((draw(count) * span).astype(np.int64)) + int(_BEGIN.timestamp() * 1000)
+    # Sums of three uniform numbers, to the power of two: many small baskets, few large ones.
+    amounts = (100 + 1_500 * (draw(count) + draw(count) + draw(count)) ** 2).astype(np.int64)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_suffix(".partial.npz")
+    np.savez(partial, customers=customers.astype(np.int32), times=times, amounts=amounts.astype(np.int32))
+    partial.rename(kept)
+    return customers, times, amounts
+
+
+def _closing(program: Program, partitions: int, at: datetime) -> list[Event]:
+    """So many purchases of a customer of each partition that the last of them reaches the second tier, all of them at
+    one instant after everything else."""
+    tier = program.tiers[1]
+    least = max(1, tier.min_frequency)
+    cents = -(-tier.min_monetary // least)
+    customers: dict[int, str] = {}
+    number = 0
+    while len(customers) < partitions:
+        customer = f"closing-{number}"
+        customers.setdefault(home(customer.encode(), partitions), customer)
+        number += 1
+    return [
+        Event(
+            PURCHASES,
+            customer.encode(),
+            f'{{"event_id":"{customer}-{nth}","type":"purchase","customer_id":"{customer}",'
+            f'"occurred_at":"{at:%Y-%m-%dT%H:%M:%SZ}","order_id":"{customer}-{nth}",'
+            f'"amount":"{cents // 100}.{cents % 100:02}","currency":"{program.currency}"}}'.encode(),
+            int(at.timestamp() * 1000),
+        )
+        for nth in range(least)
+        for customer in customers.values()
+    ]
