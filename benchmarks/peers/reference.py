@@ -145,11 +145,11 @@ class Reference:
         """The highest tier that the orders after an instant hold."""
         amounts = [amount for at, _, amount in orders if at > start]
         monetary, frequency = sum(amounts), len(amounts)
-        return max(
-            index
-            for index, (_, least_monetary, least_frequency) in enumerate(self._tiers)
-            if monetary >= least_monetary and frequency >= least_frequency
-        )
+        holding = 0
+        for index, (_, least_monetary, least_frequency) in enumerate(self._tiers):
+            if monetary >= least_monetary and frequency >= least_frequency:
+                holding = index
+        return holding
 
 
 def cents(amount: str) -> int:

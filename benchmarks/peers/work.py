@@ -223,7 +223,7 @@ class Place(msgspec.Struct, frozen=True):
 
 def tell(event: str, **more: int) -> None:
     """A line for the harness."""
-    print(json.dumps({"event": event} | more), flush=True)
+    print(json.dumps({"event": event} | more, separators=(",", ":")), flush=True)
 
 
 def tell_invalid(value: bytes, error: ValueError) -> None:
