@@ -1,6 +1,6 @@
 """`make bench`: rounds of a bare reader and of one worker, in turn, on one broker. See docs/performance.md.
 
-`make bench ARGS=apply`, `ARGS=bonds` and `ARGS=contact` are other benchmarks, in modules of these names.
+`make bench ARGS=apply`, `ARGS=bonds`, `ARGS=contact` and `ARGS=peers` are other benchmarks, in modules of these names.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from benchmarks.apply import apply
 from benchmarks.bonds import bonds
 from benchmarks.contact import contact
 from benchmarks.load import purchases
+from benchmarks.peers.command import peers_command
 from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
 from benchmarks.worker import BenchmarkError, forget_outputs, measure
 from cli.demo.publisher import Publisher
@@ -67,6 +68,7 @@ def main(context: click.Context, rounds: int, events: int, as_json: bool) -> Non
 main.add_command(apply)
 main.add_command(bonds)
 main.add_command(contact)
+main.add_command(peers_command)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> Never:

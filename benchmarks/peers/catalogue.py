@@ -49,14 +49,23 @@ class Peer:
         if not _is_fresh(place, [requirements]):
             shutil.rmtree(place, ignore_errors=True)
             self._run([sys.executable, "-m", "venv", str(place)])
-            pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            pip = [
+                str(place / "bin" / "python"),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ]
             self._run([*pip, "-r", str(requirements)])
             _stamp(place, [requirements])
         return place / "bin" / "python"
 
     def _built_jar(self) -> Path:
         place = RESULTS / "java" / self.name
-        sources = sorted(path for path in self.folder.rglob("*") if path.is_file() and "target" not in path.parts)
+        sources = sorted(
+            path for path in self.folder.rglob("*") if path.is_file() and "target" not in path.parts
+        )
         assert self.jar is not None
         if not _is_fresh(place, sources):
             maven = shutil.which("mvn")

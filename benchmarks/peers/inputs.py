@@ -5,13 +5,13 @@ import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.load import purchases
 from benchmarks.results import RESULTS
-from cli.demo.data import Event
+from cli.demo.data import YEAR, Event
 from schemas.program import Program
 from streams.placement import home
 from streams.protocols import PURCHASES
@@ -32,45 +32,55 @@ _DAY_MS = 86_400_000
 
 
 class Input(NamedTuple):
-    """An input by its name: how many records, and the records in parts, in the order in which they are published."""
+    """An input by its name: how many records, and its first so many, in parts, in the order in which they are
+    published. The closing purchases are among them, at the end."""
 
     name: str
     title: str
     events: int
-    parts: Callable[[], Iterator[list[Event]]]
+    parts: Callable[[int], Iterator[list[Event]]]
 
 
 def grocery(events: int, program: Program, partitions: int) -> Input:
     """The demo's year, a year earlier for each pass."""
+    closing = _closing(program, partitions, datetime(YEAR + 1, 1, 1, 12, tzinfo=UTC))
 
-    def parts() -> Iterator[list[Event]]:
-        closing = _closing(program, partitions, datetime(2018, 1, 1, 12, tzinfo=UTC))
-        load = purchases(events - len(closing))
+    def parts(count: int) -> Iterator[list[Event]]:
+        load = purchases(events - len(closing))[: count - len(closing)]
         for start in range(0, len(load), _PART):
             yield load[start : start + _PART]
         yield closing
 
-    return Input("grocery", "the grocery's years, 2,469 customers", events, parts)
+    return Input("grocery", "the grocery's years", events, parts)
 
 
 def made(events: int, program: Program, partitions: int, seed: int = 1) -> Input:
     """Purchases of a million customers, one for five events, over three years at random; kept in a file."""
+    closing = _closing(program, partitions, _BEGIN.replace(year=_BEGIN.year + _YEARS, day=2))
 
-    def parts() -> Iterator[list[Event]]:
-        closing = _closing(program, partitions, _BEGIN.replace(year=_BEGIN.year + _YEARS, day=2))
-        yield from _made_parts(events - len(closing), seed)
+    def parts(count: int) -> Iterator[list[Event]]:
+        yield from _made_parts(count - len(closing), events - len(closing), seed)
         yield closing
 
-    customers = min(CUSTOMERS, max(1, events // _EVENTS_EACH))
-    return Input("made", f"made, {customers:,} customers with a long tail", events, parts)
+    return Input("made", "made, one customer for five events, with a long tail", events, parts)
 
 
-def _made_parts(count: int, seed: int) -> Iterator[list[Event]]:
-    customers, times, amounts = _columns(count, seed)
+INPUTS = {"grocery": grocery, "made": made}
+
+
+def _made_parts(count: int, whole: int, seed: int) -> Iterator[list[Event]]:
+    """The first `count` of `whole`."""
+    customers, times, amounts = (column[:count] for column in _columns(whole, seed))
     texts = np.datetime_as_string(times.astype("datetime64[ms]"))
     for start in range(0, count, _PART):
         part = slice(start, start + _PART)
-        rows = zip(customers[part].tolist(), texts[part].tolist(), times[part].tolist(), amounts[part].tolist(), strict=True)
+        rows = zip(
+            customers[part].tolist(),
+            texts[part].tolist(),
+            times[part].tolist(),
+            amounts[part].tolist(),
+            strict=True,
+        )
         yield [
             Event(
                 PURCHASES,
@@ -84,7 +94,9 @@ def _made_parts(count: int, seed: int) -> Iterator[list[Event]]:
         ]
 
 
-def _columns(count: int, seed: int) -> tuple["np.ndarray", "np.ndarray", "np.ndarray"]:
+def _columns(
+    count: int, seed: int
+) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
     """Customer, time (epoch ms, rising) and cents of every purchase; made once, by nothing but uniform numbers of
     PCG64, whose stream NumPy keeps stable."""
     mark = hashlib.sha256(f"{count} {seed}".encode() + Path(__file__).read_bytes()).hexdigest()[:16]

@@ -20,7 +20,9 @@ _LOOK = 0.002
 class PeerProcess(Server):
     """The process of one round. `log` takes stdout, with the lines for the harness, and stderr."""
 
-    def __init__(self, name: str, directory: Path, command: list[str], variables: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, name: str, directory: Path, command: list[str], variables: Mapping[str, str], log: Path
+    ) -> None:
         super().__init__(directory)
         self.name = name
         self._run, self._variables, self._file = command, variables, log
@@ -40,7 +42,13 @@ class PeerProcess(Server):
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         variables = {f"PEER_{name}": value for name, value in self._variables.items()}
         variables |= {"PYTHONPATH": path, "TMPDIR": str(self.directory)}
-        return [env, "-C", str(self.directory), *(f"{n}={value}" for n, value in variables.items()), *self._run]
+        return [
+            env,
+            "-C",
+            str(self.directory),
+            *(f"{n}={value}" for n, value in variables.items()),
+            *self._run,
+        ]
 
     def _answers(self) -> bool:
         return True  # It serves nobody.
@@ -55,7 +63,9 @@ class PeerProcess(Server):
         while not any(line["event"] == "started" for line in self.told()):
             self.check()
             if time.monotonic() > give_up:
-                raise BenchmarkError(f"{self.name} has not begun after {_BEGIN_WITHIN:g} s{self.last_words()}")
+                raise BenchmarkError(
+                    f"{self.name} has not begun after {_BEGIN_WITHIN:g} s{self.last_words()}"
+                )
             time.sleep(_LOOK)
         return time.monotonic()
 

@@ -63,8 +63,8 @@ class Reference:
         ends = [self._tiers[tiers[-1]][0] for tiers in self._tier.values()]
         return {name: ends.count(name) for name, _, _ in self._tiers}
 
-    def read(self, value: bytes) -> None:
-        """The next record, in the order of its partition."""
+    def read(self, value: bytes) -> str | None:
+        """The next record, in the order of its partition; the id of its order, where it brings a change."""
         body = json.loads(value)
         customer, order = body["customer_id"], body["order_id"]
         at = (datetime.fromisoformat(body["occurred_at"]) - _EPOCH) // timedelta(milliseconds=1)
@@ -75,7 +75,7 @@ class Reference:
         start = time - self._window
         counted = [known for known in self._orders.get(customer, ()) if known[0] > start]
         if at <= start or any(known == order for _, known, _ in counted):
-            return
+            return None
         counted.append((at, order, amount))
         self._times[customer], self._orders[customer] = time, counted
         tier = self._tier_of(counted, start)
@@ -83,11 +83,14 @@ class Reference:
         before = tiers[-1] if tiers else 0
         tiers.append(tier)
         self._at.setdefault(customer, array("q")).append(time)
-        if tier != before:
-            recency = (time - max(at for at, _, _ in counted)) // 1000
-            names = self._tiers[before][0], self._tiers[tier][0]
-            monetary = sum(amount for _, _, amount in counted)
-            self.changes.setdefault(customer, []).append(Told(order, *names, time, recency, len(counted), monetary))
+        if tier == before:
+            return None
+        recency = (time - max(at for at, _, _ in counted)) // 1000
+        names = self._tiers[before][0], self._tiers[tier][0]
+        monetary = sum(amount for _, _, amount in counted)
+        told = Told(order, *names, time, recency, len(counted), monetary)
+        self.changes.setdefault(customer, []).append(told)
+        return told.order_id
 
     def check(self, published: Mapping[str, Sequence[Told]]) -> None:
         """Raise WrongError where a peer has published, by customer, anything else than `changes`."""
@@ -96,8 +99,14 @@ class Reference:
         for customer in sorted({*published, *self.changes}):
             is_, must = list(published.get(customer, ())), self.changes.get(customer, [])
             if is_ != must:
-                first = next((i for i, pair in enumerate(zip(is_, must, strict=False)) if pair[0] != pair[1]), -1)
-                where = f"{is_[first]}, not {must[first]}" if first >= 0 else f"{len(is_)} changes, not {len(must)}"
+                first = next(
+                    (i for i, pair in enumerate(zip(is_, must, strict=False)) if pair[0] != pair[1]), -1
+                )
+                where = (
+                    f"{is_[first]}, not {must[first]}"
+                    if first >= 0
+                    else f"{len(is_)} changes, not {len(must)}"
+                )
                 raise WrongError(f"customer {customer}: {where}")
 
     def check_in_force(self, published: Mapping[str, Sequence[Told]]) -> None:
@@ -164,14 +173,17 @@ def told_by_peer(values: Iterable[bytes]) -> Iterator[tuple[str, Told]]:
         try:
             body: dict[str, Any] = json.loads(value)
             rfm = body["rfm"]
-            yield body["customer_id"], Told(
-                body["order_id"],
-                body["previous_tier"],
-                body["tier"],
-                epoch_ms(body["effective_at"]),
-                rfm["recency_seconds"],
-                rfm["frequency"],
-                cents(rfm["monetary"]),
+            yield (
+                body["customer_id"],
+                Told(
+                    body["order_id"],
+                    body["previous_tier"],
+                    body["tier"],
+                    epoch_ms(body["effective_at"]),
+                    rfm["recency_seconds"],
+                    rfm["frequency"],
+                    cents(rfm["monetary"]),
+                ),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise WrongError(f"not a tier change: {error!r}: {value!r}") from error

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -35,7 +36,9 @@ class Watch:
     def __init__(self, stack: LocalStack, topic: str, partitions: int) -> None:
         self._stack = stack
         self._admin = AdminClient({"bootstrap.servers": stack.brokers})
-        self._asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(partitions)}
+        self._asked = {
+            TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(partitions)
+        }
         self._topic, self._partitions = topic, partitions
 
     def look(self, pid: int | None) -> Look:
@@ -64,7 +67,9 @@ class Watch:
         )
         try:
             left = {partition for partition in range(self._partitions) if start[partition] < end[partition]}
-            consumer.assign([TopicPartition(self._topic, partition, start[partition]) for partition in sorted(left)])
+            consumer.assign(
+                [TopicPartition(self._topic, partition, start[partition]) for partition in sorted(left)]
+            )
             while left:
                 for message in consumer.consume(10_000, timeout=1.0):
                     partition = message.partition()
@@ -81,7 +86,7 @@ def peak_memory(pid: int | None) -> int:
     """Bytes that a process and its children held at most at a time, each by itself."""
     total = 0
     for process in _processes(pid):
-        with open(f"/proc/{process.pid}/status") as status:
+        with Path(f"/proc/{process.pid}/status").open() as status:
             total += next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")), 0)
     return total
 

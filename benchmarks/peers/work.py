@@ -186,7 +186,9 @@ class Work:
                 "order_id": change.order_id,
                 "previous_tier": self._names[change.before],
                 "tier": self._names[change.tier],
-                "effective_at": (_EPOCH + timedelta(milliseconds=change.at)).isoformat(timespec="milliseconds")[:-6]
+                "effective_at": (_EPOCH + timedelta(milliseconds=change.at)).isoformat(
+                    timespec="milliseconds"
+                )[:-6]
                 + "Z",
                 "rfm": {
                     "recency_seconds": (change.at - change.newest) // 1000,
@@ -217,7 +219,11 @@ class Place(msgspec.Struct, frozen=True):
             name: os.environ[f"PEER_{name.upper()}"] for name in cls.__struct_fields__ if name != "program"
         }
         program = msgspec.json.decode(Path(os.environ["PEER_PROGRAM"]).read_bytes(), type=Program)
-        told |= {"partitions": int(told["partitions"]), "events": int(told["events"]), "state": Path(told["state"])}
+        told |= {
+            "partitions": int(told["partitions"]),
+            "events": int(told["events"]),
+            "state": Path(told["state"]),
+        }
         return cls(**told, program=program)
 
 
