@@ -48,15 +48,24 @@ async def measure(
     partitions: int,
     events: int,
     worker: WorkerProcess,
+    settle: bool = False,
 ) -> dict[str, Any]:
     """Start the worker on `events` records that are there already, and stop it when all is done.
 
-    The whole begins at the last look at which nothing was committed; steady state begins when a fifth was.
+    The whole begins at the last look at which nothing was committed; steady state begins when a fifth was. `settle`:
+    when all is measured, wait for what falls due by the clock of the events, too, and for its being published.
     """
     worker.launch()
     watermarks = Watermarks(settings, program, partitions)
     try:
-        return await _measure(stack, settings, partitions, events, worker, watermarks)
+        measured = await _measure(stack, settings, partitions, events, worker, watermarks)
+        give_up = time.monotonic() + _STALLED
+        while settle and ((now := await watermarks.look()).overdue or now.unpublished):
+            worker.check()
+            if time.monotonic() > give_up:
+                raise BenchmarkError(f"what falls due is not published after {_STALLED:g} s: {now}")
+            await asyncio.sleep(_LOOK)
+        return measured
     finally:
         await watermarks.close()
         worker.stop()

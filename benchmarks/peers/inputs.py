@@ -2,6 +2,7 @@
 bring a change in every partition (README.md, "The end")."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from benchmarks.load import purchases
 from benchmarks.results import RESULTS
-from cli.demo.data import YEAR, Event
+from cli.demo.data import Event
 from schemas.program import Program
 from streams.placement import home
 from streams.protocols import PURCHASES
@@ -30,6 +31,8 @@ _BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 _YEARS = 3
 _DAY_MS = 86_400_000
 
+_OCCURRED_AT = re.compile(rb'"occurred_at":"([^"]*)"')
+
 
 class Input(NamedTuple):
     """An input by its name: how many records, and its first so many, in parts, in the order in which they are
@@ -43,24 +46,26 @@ class Input(NamedTuple):
 
 def grocery(events: int, program: Program, partitions: int) -> Input:
     """The demo's year, a year earlier for each pass."""
-    closing = _closing(program, partitions, datetime(YEAR + 1, 1, 1, 12, tzinfo=UTC))
+    left = _closing_count(program, partitions)
 
     def parts(count: int) -> Iterator[list[Event]]:
-        load = purchases(events - len(closing))[: count - len(closing)]
+        load = purchases(events - left)[: count - left]
         for start in range(0, len(load), _PART):
             yield load[start : start + _PART]
-        yield closing
+        yield _closing(program, partitions, load[-1])
 
     return Input("grocery", "the grocery's years", events, parts)
 
 
 def made(events: int, program: Program, partitions: int, seed: int = 1) -> Input:
     """Purchases of a million customers, one for five events, over three years at random; kept in a file."""
-    closing = _closing(program, partitions, _BEGIN.replace(year=_BEGIN.year + _YEARS, day=2))
+    left = _closing_count(program, partitions)
 
     def parts(count: int) -> Iterator[list[Event]]:
-        yield from _made_parts(count - len(closing), events - len(closing), seed)
-        yield closing
+        part: list[Event] = []
+        for part in _made_parts(count - left, events - left, seed):
+            yield part
+        yield _closing(program, partitions, part[-1])
 
     return Input("made", "made, one customer for five events, with a long tail", events, parts)
 
@@ -121,12 +126,19 @@ def _columns(
     return customers, times, amounts
 
 
-def _closing(program: Program, partitions: int, at: datetime) -> list[Event]:
-    """So many purchases of a customer of each partition that the last of them reaches the second tier, all of them at
-    one instant after everything else."""
+def _closing_count(program: Program, partitions: int) -> int:
+    return partitions * max(1, program.tiers[1].min_frequency)
+
+
+def _closing(program: Program, partitions: int, last: Event) -> list[Event]:
+    """So many purchases of a customer of each partition that the last of them reaches the second tier; all of them at
+    the instant of the last one of all others."""
     tier = program.tiers[1]
     least = max(1, tier.min_frequency)
     cents = -(-tier.min_monetary // least)
+    found = _OCCURRED_AT.search(last.value)
+    assert found is not None
+    at = found[1].decode()
     customers: dict[int, str] = {}
     number = 0
     while len(customers) < partitions:
@@ -137,10 +149,10 @@ def _closing(program: Program, partitions: int, at: datetime) -> list[Event]:
         Event(
             PURCHASES,
             customer.encode(),
-            f'{{"event_id":"{customer}-{nth}","type":"purchase","customer_id":"{customer}",'
-            f'"occurred_at":"{at:%Y-%m-%dT%H:%M:%SZ}","order_id":"{customer}-{nth}",'
-            f'"amount":"{cents // 100}.{cents % 100:02}","currency":"{program.currency}"}}'.encode(),
-            int(at.timestamp() * 1000),
+            f'{{"event_id":"{customer}-{nth}","type":"purchase","customer_id":"{customer}","occurred_at":"{at}",'
+            f'"order_id":"{customer}-{nth}","amount":"{cents // 100}.{cents % 100:02}",'
+            f'"currency":"{program.currency}"}}'.encode(),
+            last.occurred_at,
         )
         for nth in range(least)
         for customer in customers.values()

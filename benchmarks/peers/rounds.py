@@ -220,7 +220,9 @@ def run_kizuna(bench: Bench, loaded: Loaded, number: int) -> Numbers:
     fresh = bench.settings.but(group=mark, redis_prefix=mark)
     process = _Worker(bench.stack.data_dir / "worker", fresh, RESULTS / "logs" / f"kizuna-{number}.log")
     load = os.getloadavg()[0]
-    told = asyncio.run(measure(bench.stack, fresh, bench.program, bench.partitions, loaded.events, process))
+    told = asyncio.run(
+        measure(bench.stack, fresh, bench.program, bench.partitions, loaded.events, process, settle=True)
+    )
     held = bench.redis_bytes() - empty
     watch = Watch(bench.stack, fresh.topic(TIER_CHANGES), bench.partitions)
     stable = watch.look(os.getpid()).stable

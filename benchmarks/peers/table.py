@@ -60,8 +60,8 @@ def show(told: Numbers, console: Console) -> None:
     for name, why in told["failed"].items():
         console.print(f"no number of {name}: {why}", markup=False, style="red")
     console.print(
-        f"{told['customers']:,} customers, {told['changes']:,} changes at purchases. events/s: of all, until everything "
-        "is published; steady: without the first fifth"
+        f"{told['customers']:,} customers, {told['changes']:,} changes at purchases. events/s: of all, until "
+        "everything is published; steady: without the first fifth"
     )
     for name in told["summary"]:
         console.print(f"  {told['peers'][name]['title']}: {told['peers'][name]['guarantees']}")

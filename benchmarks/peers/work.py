@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
@@ -115,6 +116,16 @@ class Decoder:
                 self._amounts.clear()
             amount = self._amounts[raw] = cents(raw)
         return Event(body.customer_id, body.order_id, (body.occurred_at - _EPOCH) // _MS, amount)
+
+    def events(self, values: Iterable[bytes]) -> list[Event]:
+        """The valid ones of many records."""
+        decoded = []
+        for value in values:
+            try:
+                decoded.append(self.event(value))
+            except ValueError as error:
+                tell_invalid(value, error)
+        return decoded
 
 
 class Work:

@@ -1,11 +1,11 @@
-"""(b) The bare loop with the whole work: packed state of its own, kept in memory, and after each batch one pipelined call
-to Redis that writes who has changed. No guarantees: no fencing, no offsets with the state, a plain producer."""
+"""(b) The bare loop with the whole work: packed state of its own, kept in memory, and after each batch one pipelined
+call to Redis that writes who has changed. No guarantees: no fencing, no offsets with the state, a plain producer."""
 
 import uvloop
 from redis.asyncio import Redis
 
 from benchmarks.peers.consuming import Publishing, batches
-from benchmarks.peers.work import Change, Decoder, Place, Work, tell, tell_invalid
+from benchmarks.peers.work import Change, Decoder, Place, Work, tell
 
 #: As many customers as Kizuna's worker keeps in memory.
 _CACHED = 200_000
@@ -14,7 +14,7 @@ _CACHED = 200_000
 async def main() -> None:
     """Read on until it is stopped."""
     place = Place.read()
-    decode, work = Decoder(place.program).event, Work(place.program)
+    decoder, work = Decoder(place.program), Work(place.program)
     apply = work.apply
     redis, publishing = Redis.from_url(place.redis_url), Publishing(place)
     await publishing.start()
@@ -24,12 +24,7 @@ async def main() -> None:
         if not started:
             tell("started")
             started = True
-        events = []
-        for record in records:
-            try:
-                events.append(decode(record.value))
-            except ValueError as error:
-                tell_invalid(record.value, error)
+        events = decoder.events(record.value for record in records)
         missing = list({event.customer_id for event in events if event.customer_id not in cache})
         if missing:
             found = await redis.mget(missing)

@@ -1,5 +1,5 @@
-"""(e) Bytewax as its documentation has it: its own Kafka source and sink, decoding by batch, `stateful_batch` by customer.
-No recovery store, so a restart begins anew; the collector's threshold is raised, which is worth a third here."""
+"""(e) Bytewax as its documentation has it: its own Kafka source and sink, decoding by batch, `stateful_batch` by
+customer. No recovery store, so a restart begins anew; the collector's threshold is raised, worth a third here."""
 
 import gc
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import StatefulBatchLogic
 from bytewax.testing import cluster_main
 
-from benchmarks.peers.work import Change, Decoder, Event, Place, Work, tell, tell_invalid
+from benchmarks.peers.work import Change, Decoder, Event, Place, Work, tell
 
 
 class Customer(StatefulBatchLogic[Event, Change, bytes | None]):
@@ -37,24 +37,17 @@ class Customer(StatefulBatchLogic[Event, Change, bytes | None]):
 
 def flow(place: Place) -> Dataflow:
     """Input, decoding, customers, output."""
-    decode, work = Decoder(place.program).event, Work(place.program)
+    decoder, work = Decoder(place.program), Work(place.program)
     started = False
 
-    def events(batch: list[KafkaSourceMessage[bytes | None, bytes | None]]) -> list[tuple[str, Event]]:
+    def keyed(batch: list[KafkaSourceMessage[bytes | None, bytes | None]]) -> list[tuple[str, Event]]:
         nonlocal started
         if batch and not started:
             tell("started")
             started = True
-        decoded = []
-        for message in batch:
-            value = message.value or b""
-            try:
-                event = decode(value)
-            except ValueError as error:
-                tell_invalid(value, error)
-            else:
-                decoded.append((event.customer_id, event))
-        return decoded
+        return [
+            (event.customer_id, event) for event in decoder.events(message.value or b"" for message in batch)
+        ]
 
     def records(changes: list[tuple[str, Change]]) -> list[KafkaSinkMessage[bytes | None, bytes | None]]:
         return [KafkaSinkMessage(customer.encode(), work.record(change)) for customer, change in changes]
@@ -64,8 +57,8 @@ def flow(place: Place) -> Dataflow:
     source = KafkaSource(
         [place.brokers], [place.input], add_config={"statistics.interval.ms": "0"}, batch_size=4_000
     )
-    keyed = op.flat_map_batch("decode", op.input("purchases", made, source), events)
-    changes = op.stateful_batch("customers", keyed, lambda state: Customer(work, state))
+    events = op.flat_map_batch("decode", op.input("purchases", made, source), keyed)
+    changes = op.stateful_batch("customers", events, lambda state: Customer(work, state))
     sink = KafkaSink(
         [place.brokers], place.output, add_config={"partitioner": "murmur2_random", "linger.ms": "0"}
     )

@@ -1,6 +1,6 @@
-"""(b) with Kizuna's own decoding, fold and packing: what the worker would do were there nothing to guarantee. After each
-batch one pipelined call to Redis writes who has changed; no fencing, no offsets with the state, no outbox, no due times
-and no readable hashes, a plain producer."""
+"""(b) with Kizuna's own decoding, fold and packing: what the worker would do were there nothing to guarantee. After
+each batch one pipelined call to Redis writes who has changed; no fencing, no offsets with the state, no outbox, no due
+times and no readable hashes, a plain producer."""
 
 import gc
 import sys
@@ -84,7 +84,7 @@ async def main() -> None:
     """Read on until it is stopped."""
     place = Place.read()
     program = read_program(str(ROOT / "benchmarks" / "peers" / "program.toml"))
-    decode, rules, work = EventDecoder(program).purchase, Rules(program), Work(place.program)
+    decoder, rules, work = EventDecoder(program), Rules(program), Work(place.program)
     states, publishing = States(Redis.from_url(place.redis_url), rules), Publishing(place)
     await publishing.start()
     newest: dict[int, int] = {}
@@ -93,15 +93,7 @@ async def main() -> None:
         if not started:
             tell("started")
             started = True
-        events = []
-        for record in records:
-            try:
-                event = decode(record)
-            except RejectedError as error:
-                tell_invalid(record.value, ValueError(str(error)))
-            else:
-                if isinstance(event, PurchaseMade):
-                    events.append(event)
+        events = [event for record in records if (event := _purchase(decoder, record)) is not None]
         customers = await states.load({event.customer_id for event in events})
         clock = newest.get(partition)
         changed: dict[str, Customer] = {}
@@ -122,6 +114,15 @@ async def main() -> None:
             await states.save(changed, clock)
         for change in changes:
             await publishing.send(partition, change.customer_id, work.record(change))
+
+
+def _purchase(decoder: EventDecoder, record: Any) -> PurchaseMade | None:
+    try:
+        event = decoder.purchase(record)
+    except RejectedError as error:
+        tell_invalid(record.value, ValueError(str(error)))
+        return None
+    return event if isinstance(event, PurchaseMade) else None
 
 
 def _change(customer: Customer, event: PurchaseMade, before: int) -> Change:

@@ -1,5 +1,5 @@
-"""(d) Quix Streams as its documentation has it: a dataframe with state by message key, which holds packed bytes, RocksDB
-beneath it and a changelog topic beside it; its defaults, but for the collector's threshold and its log."""
+"""(d) Quix Streams as its documentation has it: a dataframe with state by message key, which holds packed bytes,
+RocksDB beneath it and a changelog topic beside it; its defaults, but for the collector's threshold and its log."""
 
 import gc
 
