@@ -139,10 +139,10 @@ def _watched(watch: Watch, process: PeerProcess, loaded: Loaded) -> Numbers:
     for customer, told in told_by_peer(record.value for record in records):
         published.setdefault(customer, []).append(told)
     loaded.reference.check(published)
-    return _numbers_of(looks, records, loaded) | {"changes": len(records), "memory_bytes": memory}
+    return numbers_of(looks, records, loaded) | {"changes": len(records), "memory_bytes": memory}
 
 
-def _numbers_of(looks: Sequence[Look], records: Sequence[Record], loaded: Loaded) -> Numbers:
+def numbers_of(looks: Sequence[Look], records: Sequence[Record], loaded: Loaded) -> Numbers:
     """The whole and the steady rate, by what was visible at which look."""
     behind: list[list[tuple[int, str]]] = [[] for _ in looks[0].stable]
     for record, (_, told) in zip(records, told_by_peer(record.value for record in records), strict=True):
