@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
 
 
 class Told(NamedTuple):
@@ -37,7 +38,7 @@ class Reference:
     def __init__(self, window_ms: int, tiers: Sequence[tuple[str, int, int]]) -> None:
         self._window = window_ms
         self._tiers = list(tiers)
-        self._orders: dict[str, list[tuple[int, str, int]]] = {}
+        self._orders: dict[str, dict[str, tuple[int, int]]] = {}
         self._times: dict[str, int] = {}
         # Of every event that is no duplicate: the customer's time, and its tier then.
         self._at: dict[str, array[int]] = {}
@@ -67,28 +68,30 @@ class Reference:
         """The next record, in the order of its partition; the id of its order, where it brings a change."""
         body = json.loads(value)
         customer, order = body["customer_id"], body["order_id"]
-        at = (datetime.fromisoformat(body["occurred_at"]) - _EPOCH) // timedelta(milliseconds=1)
+        at = (datetime.fromisoformat(body["occurred_at"]) - _EPOCH) // _MS
         amount = cents(body["amount"])
         self.events += 1
         self.amount += amount
         time = max(at, self._times.get(customer, at))
         start = time - self._window
-        counted = [known for known in self._orders.get(customer, ()) if known[0] > start]
-        if at <= start or any(known == order for _, known, _ in counted):
+        orders = self._orders.setdefault(customer, {})
+        if at <= start or (order in orders and orders[order][0] > start):
             return None
-        counted.append((at, order, amount))
-        self._times[customer], self._orders[customer] = time, counted
-        tier = self._tier_of(counted, start)
+        for left in [known for known, (bought, _) in orders.items() if bought <= start]:
+            del orders[left]
+        orders[order] = at, amount
+        self._times[customer] = time
+        tier = self._tier_of(orders, start)
         tiers = self._tier.setdefault(customer, array("B"))
         before = tiers[-1] if tiers else 0
         tiers.append(tier)
         self._at.setdefault(customer, array("q")).append(time)
         if tier == before:
             return None
-        recency = (time - max(at for at, _, _ in counted)) // 1000
+        recency = (time - max(bought for bought, _ in orders.values())) // 1000
         names = self._tiers[before][0], self._tiers[tier][0]
-        monetary = sum(amount for _, _, amount in counted)
-        told = Told(order, *names, time, recency, len(counted), monetary)
+        monetary = sum(amount for _, amount in orders.values())
+        told = Told(order, *names, time, recency, len(orders), monetary)
         self.changes.setdefault(customer, []).append(told)
         return told.order_id
 
@@ -150,9 +153,9 @@ class Reference:
             if is_ is not None and is_[2:] != must_be[2:]:
                 raise WrongError(f"customer {customer}: {is_}, not {must_be}")
 
-    def _tier_of(self, orders: Sequence[tuple[int, str, int]], start: int) -> int:
+    def _tier_of(self, orders: Mapping[str, tuple[int, int]], start: int) -> int:
         """The highest tier that the orders after an instant hold."""
-        amounts = [amount for at, _, amount in orders if at > start]
+        amounts = [amount for at, amount in orders.values() if at > start]
         monetary, frequency = sum(amounts), len(amounts)
         holding = 0
         for index, (_, least_monetary, least_frequency) in enumerate(self._tiers):
@@ -191,4 +194,4 @@ def told_by_peer(values: Iterable[bytes]) -> Iterator[tuple[str, Told]]:
 
 def epoch_ms(text: str) -> int:
     """Epoch ms of RFC 3339."""
-    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)
+    return (datetime.fromisoformat(text) - _EPOCH) // _MS
