@@ -23,8 +23,8 @@ _PART = 200_000
 #: Customers of the made input; in a small one, one for five events.
 CUSTOMERS = 1_000_000
 _EVENTS_EACH = 5
-#: Weights of the long tail (Pareto, this exponent), cut so that nobody buys thousands of times.
-_TAIL, _LONGEST = 1.15, 300.0
+#: Weights of the long tail (Pareto, this exponent), cut so that nobody has thousands of orders in the window.
+_TAIL, _LONGEST = 1.15, 1_500.0
 
 #: The made input's years.
 _BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
@@ -63,7 +63,9 @@ def made(events: int, program: Program, partitions: int, seed: int = 1) -> Input
 
     def parts(count: int) -> Iterator[list[Event]]:
         part: list[Event] = []
-        for part in _made_parts(count - left, events - left, seed):
+        for part in _made_parts(
+            count - left, events - left, min(CUSTOMERS, max(1, events // _EVENTS_EACH)), seed
+        ):
             yield part
         yield _closing(program, partitions, part[-1])
 
@@ -73,9 +75,9 @@ def made(events: int, program: Program, partitions: int, seed: int = 1) -> Input
 INPUTS = {"grocery": grocery, "made": made}
 
 
-def _made_parts(count: int, whole: int, seed: int) -> Iterator[list[Event]]:
+def _made_parts(count: int, whole: int, population: int, seed: int) -> Iterator[list[Event]]:
     """The first `count` of `whole`."""
-    customers, times, amounts = (column[:count] for column in _columns(whole, seed))
+    customers, times, amounts = (column[:count] for column in _columns(whole, population, seed))
     texts = np.datetime_as_string(times.astype("datetime64[ms]"))
     for start in range(0, count, _PART):
         part = slice(start, start + _PART)
@@ -100,17 +102,18 @@ def _made_parts(count: int, whole: int, seed: int) -> Iterator[list[Event]]:
 
 
 def _columns(
-    count: int, seed: int
+    count: int, population: int, seed: int
 ) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
     """Customer, time (epoch ms, rising) and cents of every purchase; made once, by nothing but uniform numbers of
     PCG64, whose stream NumPy keeps stable."""
-    mark = hashlib.sha256(f"{count} {seed}".encode() + Path(__file__).read_bytes()).hexdigest()[:16]
+    mark = hashlib.sha256(f"{count} {population} {seed}".encode() + Path(__file__).read_bytes()).hexdigest()[
+        :16
+    ]
     kept = RESULTS / "inputs" / f"made-{count}-{seed}-{mark}.npz"
     if kept.exists():
         with np.load(kept) as columns:
             return columns["customers"], columns["times"], columns["amounts"]
     draw = np.random.Generator(np.random.PCG64(seed)).random
-    population = min(CUSTOMERS, max(1, (count + _EVENTS_EACH) // _EVENTS_EACH))
     weights = np.cumsum(np.minimum((1.0 - draw(population)) ** (-1.0 / _TAIL), _LONGEST))
     # Everybody buys once, and who weighs more buys more often.
     more = np.searchsorted(weights, draw(max(0, count - population)) * weights[-1], side="right")
