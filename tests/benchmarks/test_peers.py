@@ -358,6 +358,21 @@ def test_an_input_holds_so_many_and_ends_with_a_change_in_every_partition(
         assert made_of.events == count
 
 
+def test_the_grocerys_tiers_go_on_changing_when_the_window_is_full() -> None:
+    made_of = Reference(PROGRAM.window, TIERS)
+    by_year: Counter[str] = Counter()
+    orders = set()
+    for part in grocery(320_000, PROGRAM, 12).parts(320_000):
+        for event in part:
+            if event.key < b"11":  # Some of them, as all would take long.
+                order = made_of.read(event.value)
+                orders.add(msgspec.json.decode(event.value)["order_id"])
+                if order is not None:
+                    by_year[json.loads(event.value)["occurred_at"][:4]] += 1
+    assert len(orders) == made_of.events
+    assert by_year["2016"] > 0.7 * by_year["2015"] > 20
+
+
 def test_the_made_input_is_of_many_who_buy_seldom_and_few_who_buy_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
