@@ -63,9 +63,10 @@ class Peer:
 
     def _built_jar(self) -> Path:
         place = RESULTS / "java" / self.name
-        sources = sorted(
-            path for path in self.folder.rglob("*") if path.is_file() and "target" not in path.parts
-        )
+        # What the peers in Java share is a folder beside them.
+        folders = (self.folder, self.folder.parent / "java")
+        files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        sources = sorted(path for path in files if "target" not in path.parts)
         assert self.jar is not None
         if not _is_fresh(place, sources):
             maven = shutil.which("mvn")
