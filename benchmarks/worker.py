@@ -49,16 +49,18 @@ async def measure(
     events: int,
     worker: WorkerProcess,
     settle: bool = False,
+    pause: float = _LOOK,
 ) -> dict[str, Any]:
     """Start the worker on `events` records that are there already, and stop it when all is done.
 
     The whole begins at the last look at which nothing was committed; steady state begins when a fifth was. `settle`:
-    when all is measured, wait for what falls due by the clock of the events, too, and for its being published.
+    when all is measured, wait for what falls due by the clock of the events, too, and for its being published. `pause`:
+    seconds between two looks.
     """
     worker.launch()
     watermarks = Watermarks(settings, program, partitions)
     try:
-        measured = await _measure(stack, settings, partitions, events, worker, watermarks)
+        measured = await _measure(stack, settings, partitions, events, worker, watermarks, pause)
         give_up = time.monotonic() + _STALLED
         while settle and ((now := await watermarks.look()).overdue or now.unpublished):
             worker.check()
@@ -78,6 +80,7 @@ async def _measure(
     events: int,
     worker: WorkerProcess,
     watermarks: Watermarks,
+    pause: float,
 ) -> dict[str, Any]:
     began = cpu = others = None
     fifth: tuple[int, float] | None = None
@@ -102,7 +105,7 @@ async def _measure(
             before, moved = now, time.monotonic()
         elif time.monotonic() - moved > _STALLED:
             raise BenchmarkError(f"nothing has moved for {_STALLED:g} s: {now}{worker.last_words()}")
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(pause)
     ended, used, busy = time.monotonic(), _cpu(stack, worker), _busy()
     if began is None or cpu is None or others is None or fifth is None or committed_at is None:
         raise BenchmarkError("all was committed before the first look")

@@ -30,7 +30,7 @@ from streams.topics import TIER_CHANGES
 
 #: Seconds between two looks, of stillness before outputs are counted, without a new output until something is wrong,
 #: and within which a peer must end.
-_LOOK = 0.05
+_LOOK = 0.1
 _STILL = 0.3
 _STALLED = 120.0
 _STOP = 20.0
@@ -221,7 +221,16 @@ def run_kizuna(bench: Bench, loaded: Loaded, number: int) -> Numbers:
     process = _Worker(bench.stack.data_dir / "worker", fresh, RESULTS / "logs" / f"kizuna-{number}.log")
     load = os.getloadavg()[0]
     told = asyncio.run(
-        measure(bench.stack, fresh, bench.program, bench.partitions, loaded.events, process, settle=True)
+        measure(
+            bench.stack,
+            fresh,
+            bench.program,
+            bench.partitions,
+            loaded.events,
+            process,
+            settle=True,
+            pause=_LOOK,
+        )
     )
     held = bench.redis_bytes()
     watch = Watch(bench.stack, fresh.topic(TIER_CHANGES), bench.partitions)

@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from confluent_kafka import Consumer, IsolationLevel, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from benchmarks.worker import BenchmarkError
 from cli.local_stack import LocalStack
+
+#: Seconds within which the broker must answer, and looks from one search for a process's children to the next.
+_ASKED_WITHIN = 10.0
+_FIND_CHILDREN = 40
 
 
 class Look(NamedTuple):
@@ -40,19 +44,50 @@ class Watch:
             TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(partitions)
         }
         self._topic, self._partitions = topic, partitions
+        self._trees: dict[int | None, list[psutil.Process]] = {}
+        self._looks = 0
 
     def look(self, pid: int | None) -> Look:
         """Now, with the processes of `pid`. Raises BenchmarkError where one has ended."""
+        # Finding children means reading all of /proc, which would cost a twentieth of a core.
+        if self._looks % _FIND_CHILDREN == 0:
+            self._trees.clear()
+        self._looks += 1
         # CPU first: what the broker does for this look is not the peer's.
         cpu = {
-            "peer": _tree(pid),
-            "broker": _tree(self._stack.kafka.pid),
-            "redis": _tree(self._stack.redis.pid),
+            "peer": self._tree(pid),
+            "broker": self._tree(self._stack.kafka.pid),
+            "redis": self._tree(self._stack.redis.pid),
             "machine": _busy(),
         }
-        told = self._admin.list_offsets(self._asked, isolation_level=IsolationLevel.READ_COMMITTED)
-        stable = {tp.partition: future.result().offset for tp, future in told.items()}
-        return Look(time.monotonic(), tuple(stable[partition] for partition in range(self._partitions)), cpu)
+        stable = self._stable()
+        return Look(time.monotonic(), stable, cpu)
+
+    def _stable(self) -> tuple[int, ...]:
+        give_up = time.monotonic() + _ASKED_WITHIN
+        while True:
+            try:
+                told = self._admin.list_offsets(self._asked, isolation_level=IsolationLevel.READ_COMMITTED)
+                found = {tp.partition: future.result().offset for tp, future in told.items()}
+            except KafkaException as error:
+                # A topic that was just made has no leader yet.
+                if time.monotonic() > give_up:
+                    raise BenchmarkError(
+                        f"Kafka does not tell the offsets of {self._topic}: {error}"
+                    ) from error
+                time.sleep(0.02)
+            else:
+                return tuple(found[partition] for partition in range(self._partitions))
+
+    def _tree(self, pid: int | None) -> float:
+        try:
+            if pid not in self._trees:
+                self._trees[pid] = _processes(pid)
+            times = [process.cpu_times() for process in self._trees[pid] if process.is_running()]
+        except psutil.NoSuchProcess as error:
+            raise BenchmarkError("a process has ended") from error
+        # A child that is gone, such as a compiler's, counts with its parent.
+        return sum(t.user + t.system for t in times) + times[0].children_user + times[0].children_system
 
     def records(self, start: tuple[int, ...], end: tuple[int, ...]) -> Iterator[Record]:
         """What a read-committed reader finds from `start` on and before `end`, in order by partition."""
@@ -96,15 +131,6 @@ def _processes(pid: int | None) -> list[psutil.Process]:
         raise BenchmarkError("a process has ended")
     process = psutil.Process(pid)
     return [process, *process.children(recursive=True)]
-
-
-def _tree(pid: int | None) -> float:
-    try:
-        times = [process.cpu_times() for process in _processes(pid)]
-    except psutil.NoSuchProcess as error:
-        raise BenchmarkError("a process has ended") from error
-    # A child that is gone, such as a compiler's, counts with its parent.
-    return sum(t.user + t.system for t in times) + times[0].children_user + times[0].children_system
 
 
 def _busy() -> float:
