@@ -42,6 +42,9 @@ _WARM_UP = 5.0
 _TICK = 0.02
 _SLICE = 5.0
 _BATCH_BYTES = 1_000_000
+#: Seconds of flow by which a worker may be behind that has caught up, and seconds it may take to.
+_CAUGHT_UP = 0.3
+_CATCH_UP = 90.0
 #: Events that the worker may be behind, in seconds of flow: beyond it half of the rate was too much for it.
 _BEHIND = 2.0
 
@@ -110,7 +113,7 @@ def _run(questions: int, per_second: int, events: int, console: Console) -> Numb
         console.print(f"{full['whole_per_second']:,.0f} events/s; now {rate:,.0f} a second, and questions")
         seconds = _WARM_UP + 1.5 * questions / per_second
         # Twice what is needed: where the machine is busy, answers take their time.
-        load = everything(int(rate * (3 * seconds + 60)))
+        load = everything(int(rate * (2 * seconds + 60 + _CATCH_UP)))
         flowing = settings.but(topic_prefix="flow.", group="flow", redis_prefix="flow")
         _create(flowing)
         worker = WorkerProcess(stack.data_dir / "flow", flowing, RESULTS / "contact-flow.log")
@@ -161,13 +164,19 @@ class _Asking:
         self._flow = Flow(settings, load, rate)
         self._ids = sorted({event.key.decode() for event in load[: int(rate * _WARM_UP)]})
         self._watermarks = Watermarks(settings, read_program(settings.program), DEFAULT_PARTITIONS)
+        # Seconds of flow by which the worker is behind, and was at most; whether it has begun.
+        self._now = self._most = 0.0
+        self._seen = False
 
     async def run(self) -> Numbers:
         """Ask while events flow, reserve while they flow, and ask when all is quiet."""
-        behind = asyncio.create_task(self._watch())
         flow = asyncio.create_task(self._flow.run())
+        behind: asyncio.Task[float] = asyncio.create_task(self._watch())
         try:
+            # The worker begins some seconds after the flow, and first makes that up.
+            await self._while(flow, self._caught_up())
             await self._while(flow, asyncio.sleep(_WARM_UP))
+            self._most = 0.0
             asked = await self._while(flow, self._ask(self._questions, self._per_second, reserve=False))
             # Fewer: each is a commit and a record.
             reserved = await self._while(
@@ -201,17 +210,26 @@ class _Asking:
             await asyncio.sleep(0.1)
         return await self._ask(self._questions, self._per_second, reserve=False)
 
+    async def _caught_up(self) -> None:
+        until = time.monotonic() + _CATCH_UP
+        while not self._seen or self._now > _CAUGHT_UP:
+            self._worker.check()
+            if time.monotonic() > until:
+                raise BenchmarkError(f"the worker is {self._now:.1f} s behind half of its own rate")
+            await asyncio.sleep(0.1)
+
     async def _watch(self) -> float:
         """By how many seconds of the flow the worker was behind it, at most."""
-        most = 0.0
         try:
             while not self._flow.ended:
                 await asyncio.sleep(0.25)
                 sent = self._flow.acknowledged
-                most = max(most, (sent - (await self._watermarks.look()).committed) / self._rate)
+                committed = (await self._watermarks.look()).committed
+                self._now, self._seen = (sent - committed) / self._rate, committed > 0
+                self._most = max(self._most, self._now)
         except asyncio.CancelledError:
             pass
-        return most
+        return self._most
 
     async def _ask(self, count: int, per_second: int, *, reserve: bool) -> Numbers:
         asking = await asyncio.create_subprocess_exec(
