@@ -13,7 +13,7 @@ from operator import attrgetter, itemgetter
 from loyalty.bond import Bond
 from loyalty.entries import Entry, Order, Override, Protection, Seen, Since, Touch
 
-PAGE_ENTRIES = 64
+PAGE_ENTRIES = 16
 """How many entries a page holds before it is sealed."""
 
 CHANNELS_KEPT_APART = 32
