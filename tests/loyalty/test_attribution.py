@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from loyalty.attribution import Attributions
-from loyalty.customer import Customer
+from loyalty.customer import PAGE_ENTRIES, Customer
 from schemas.events import event_key
 from schemas.program_bonds import Attribution, Bonds
 from schemas.times import format_ms
@@ -214,7 +214,7 @@ def test_the_page_of_what_was_told_anew_is_written() -> None:
     fill = iter(range(1_000))
 
     def fill_pages(count: int) -> None:
-        for _ in range(64 * count):
+        for _ in range(PAGE_ENTRIES * count):
             world.read(touch(START + UNIT, "store", event_id=str(next(fill))))
 
     fill_pages(1)

@@ -17,6 +17,8 @@ from tests.simulation.store import MemoryStore, Partition, Server
 from tests.streams.conftest import BINDING, PREFIX, MakeStore
 
 CUSTOMERS = ["a", "b", "{3}", "märta"]
+#: A customer of more entries begins anew: the pages here are made up, and those of its own would contradict them.
+_ENTRIES = 8
 TOKENS = ["one", "two"]
 
 
@@ -96,6 +98,8 @@ class Calls:
     def _write(self, customer_id: str) -> CustomerWrite:
         rng = self._rng
         customer = self._customers.setdefault(customer_id, self._rules.new_customer(customer_id))
+        if len(customer.open.entries) >= _ENTRIES:
+            customer = self._customers[customer_id] = self._rules.new_customer(customer_id)
         self._made += 1
         self._rules.apply(
             customer, purchase(self._made * 1000, f"o{self._made}", customer_id=customer_id), None

@@ -201,7 +201,7 @@ async def test_a_reservation_that_is_not_committed_is_not_told_and_loses_the_sha
 
 async def test_a_fault_of_our_own_in_the_lane_stops_the_worker() -> None:
     world = World(with_policy())
-    world.shard.rules.reserve = None  # type: ignore[assignment,method-assign]
+    world.shard.decide = None  # type: ignore[assignment,method-assign]
     with pytest.raises(TypeError):
         await world.permissions.reserve("900", "email", None)
     await asyncio.sleep(0)

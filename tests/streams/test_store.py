@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from loyalty import Packing
+from loyalty.customer import PAGE_ENTRIES
 from schemas.program import Program
 from streams.protocols import (
     COMMANDS,
@@ -259,7 +260,7 @@ async def test_a_customer_with_hundreds_of_orders_comes_back_whole(
 ) -> None:
     many, few = world.customer("many", 700), world.customer("few", 2)
     await taken.commit(3, "one", 0, Commit(customers=[world.write(many), world.write(few)]))
-    assert await redis.hlen(f"{TAG}pages:many") == 10
+    assert await redis.hlen(f"{TAG}pages:many") == (700 - 1) // PAGE_ENTRIES
     assert not await redis.exists(f"{TAG}pages:few")
     loaded = await taken.load(3, ["few", "many"], world.packing)
     world.same(loaded[0], few)
