@@ -47,7 +47,7 @@ class Cli:
             input=given,
             capture_output=True,
             env=self.env | env,
-            timeout=60,
+            timeout=200,
             check=False,
         )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())

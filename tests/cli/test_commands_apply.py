@@ -164,7 +164,7 @@ def test_a_worker_of_the_new_version_moves_them(moved: Cli, folder: Path) -> Non
     with working(before, folder / "log-before"):
         applying = moved.start("program", "apply", file)
         after = Cli(moved.env | {"KIZUNA_PROGRAM": str(file)})
-        out, err = applying.communicate(timeout=60)
+        out, err = applying.communicate(timeout=200)
     assert applying.returncode == 0, err
     assert ["member", "silver", "1"] in rows(out)
     assert "1 up, 0 down, 2 same" in out

@@ -215,7 +215,7 @@ def test_replay_asks_on_a_terminal(fresh: Cli, bury: Any, stack: LocalStack) -> 
         )
         os.close(child)
         os.write(main, answer)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=200)
         os.close(main)
         assert b"Send 1 dead letter back? [y/N]" in err
         return process.returncode, out

@@ -90,7 +90,7 @@ def test_publish_shows_progress_on_a_terminal(quiet: Cli) -> None:
 
     reader = threading.Thread(target=read)
     reader.start()
-    out, _ = process.communicate(lines.encode(), timeout=60)
+    out, _ = process.communicate(lines.encode(), timeout=200)
     reader.join()
     os.close(main)
     assert process.returncode == 0
