@@ -5,8 +5,8 @@ A worker that comes takes the shards over as from any other owner, and goes on w
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 
 from schemas.program import Program
 from streams.intake import Intake
@@ -105,9 +105,7 @@ class Mover:
             await shards.until_lost()
         finally:
             self._shards = None
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
             await shards.close()
 
     async def drained(self) -> None:
@@ -142,11 +140,19 @@ async def moving_without_workers(settings: Settings, program: Program) -> AsyncI
         await mover.drained()
     finally:
         if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await _end([task])
         await kafka.stop()
         await store.close()
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: on Python 3.11 asyncio.wait_for, through which redis-py writes, can swallow a
+    cancellation, and who waits for the task then waits for ever."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_LOOK_AGAIN)
 
 
 async def _tick(sweeper: Sweeper) -> None:
