@@ -26,17 +26,15 @@ from benchmarks.contact import contact
 from benchmarks.load import purchases
 from benchmarks.peers.command import peers_command
 from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
-from benchmarks.worker import BenchmarkError, forget_outputs, measure
+from benchmarks.worker import BenchmarkError, create_all, forget_outputs, measure, settings_on
 from cli.demo.publisher import Publisher
 from cli.demo.replay import WorkerProcess
 from cli.local_jars import ROOT
-from cli.local_server import free_port
 from cli.local_stack import LocalStack
 from streams.preflight import read_program
 from streams.protocols import PURCHASES
-from streams.settings import ClockKind, Settings
-from streams.topics import DEFAULT_PARTITIONS, administration
-from streams.topics import create as create_topics
+from streams.settings import Settings
+from streams.topics import DEFAULT_PARTITIONS
 
 #: What one worker is to carry on two cores, events per second.
 TARGET = 40_000
@@ -80,15 +78,8 @@ def _run(rounds: int, events: int, console: Console) -> Numbers:
     load = purchases(events)
     size = sum(len(event.value) for event in load) / len(load)
     with LocalStack() as stack:
-        settings = Settings(
-            brokers=stack.brokers,
-            redis_url=stack.redis_url,
-            program=str(_PROGRAM),
-            clock=ClockKind.EVENT,
-            web_port=free_port(),
-        )
-        with administration(settings) as admin:
-            create_topics(admin, settings, DEFAULT_PARTITIONS, replication=1, retention_ms=-1)
+        settings = settings_on(stack, str(_PROGRAM))
+        create_all(settings, DEFAULT_PARTITIONS)
         console.print(f"publishing them to {DEFAULT_PARTITIONS} partitions, {size:.0f} bytes each")
         asyncio.run(Publisher(settings, DEFAULT_PARTITIONS, load).run())
         del load

@@ -13,16 +13,14 @@ from rich.table import Table
 
 from benchmarks.load import everything
 from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
-from benchmarks.worker import forget_outputs, measure
+from benchmarks.worker import create_all, forget_outputs, measure, settings_on
 from cli.demo.publisher import Publisher
 from cli.demo.replay import WorkerProcess
 from cli.local_jars import ROOT
-from cli.local_server import free_port
 from cli.local_stack import LocalStack
 from streams.preflight import read_program
-from streams.settings import ClockKind, Settings
-from streams.topics import DEFAULT_PARTITIONS, administration
-from streams.topics import create as create_topics
+from streams.settings import Settings
+from streams.topics import DEFAULT_PARTITIONS
 
 #: What the rate with all sections is to be of that with tiers only.
 TARGET = 0.5
@@ -54,11 +52,8 @@ def _run(rounds: int, events: int, console: Console) -> Numbers:
     load = everything(events)
     taken: dict[str, list[Numbers]] = {name: [] for name in _PROGRAMS}
     with LocalStack() as stack:
-        settings = Settings(
-            brokers=stack.brokers, redis_url=stack.redis_url, clock=ClockKind.EVENT, web_port=free_port()
-        )
-        with administration(settings) as admin:
-            create_topics(admin, settings, DEFAULT_PARTITIONS, replication=1, retention_ms=-1)
+        settings = settings_on(stack)
+        create_all(settings, DEFAULT_PARTITIONS)
         console.print(f"publishing them to {DEFAULT_PARTITIONS} partitions")
         asyncio.run(Publisher(settings, DEFAULT_PARTITIONS, load).run())
         del load

@@ -21,17 +21,15 @@ from rich.table import Table
 
 from benchmarks.load import everything
 from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
-from benchmarks.worker import BenchmarkError, measure
+from benchmarks.worker import BenchmarkError, create_all, measure, settings_on
 from cli.demo.data import Event
 from cli.demo.publisher import Publisher
 from cli.demo.replay import Watermarks, WorkerProcess
 from cli.local_jars import ROOT
-from cli.local_server import free_port
 from cli.local_stack import LocalStack
 from streams.preflight import read_program
-from streams.settings import ClockKind, Settings
-from streams.topics import DEFAULT_PARTITIONS, administration
-from streams.topics import create as create_topics
+from streams.settings import Settings
+from streams.topics import DEFAULT_PARTITIONS
 
 #: Within how many milliseconds 99 of 100 plain questions are to be answered.
 TARGET = 10.0
@@ -100,13 +98,7 @@ class Flow(Publisher):
 def _run(questions: int, per_second: int, events: int, console: Console) -> Numbers:
     found = machine()
     with LocalStack() as stack:
-        settings = Settings(
-            brokers=stack.brokers,
-            redis_url=stack.redis_url,
-            program=_PROGRAM,
-            clock=ClockKind.EVENT,
-            web_port=free_port(),
-        )
+        settings = settings_on(stack, _PROGRAM)
         console.print(f"the full rate, by {events:,} events of the demo's year")
         full = _full(stack, settings.but(topic_prefix="full.", group="full", redis_prefix="full"), events)
         rate = full["whole_per_second"] / 2
@@ -115,7 +107,7 @@ def _run(questions: int, per_second: int, events: int, console: Console) -> Numb
         # Twice what is needed: where the machine is busy, answers take their time.
         load = everything(int(rate * (2 * seconds + 60 + _CATCH_UP)))
         flowing = settings.but(topic_prefix="flow.", group="flow", redis_prefix="flow")
-        _create(flowing)
+        create_all(flowing, DEFAULT_PARTITIONS)
         worker = WorkerProcess(stack.data_dir / "flow", flowing, RESULTS / "contact-flow.log")
         worker.launch()
         try:
@@ -133,13 +125,8 @@ def _run(questions: int, per_second: int, events: int, console: Console) -> Numb
     }
 
 
-def _create(settings: Settings) -> None:
-    with administration(settings) as admin:
-        create_topics(admin, settings, DEFAULT_PARTITIONS, replication=1, retention_ms=-1)
-
-
 def _full(stack: LocalStack, settings: Settings, events: int) -> Numbers:
-    _create(settings)
+    create_all(settings, DEFAULT_PARTITIONS)
     asyncio.run(Publisher(settings, DEFAULT_PARTITIONS, everything(events)).run())
     process = WorkerProcess(stack.data_dir / "full", settings, RESULTS / "contact-full.log")
     program = read_program(settings.program)

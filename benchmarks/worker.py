@@ -11,11 +11,11 @@ import psutil
 from redis.asyncio import Redis
 
 from cli.demo.replay import Watermarks, WorkerProcess
-from cli.local_server import HOST
+from cli.local_server import HOST, free_port
 from cli.local_stack import LocalStack
 from schemas.program import Program
 from streams.keys import ShardKeys
-from streams.settings import Settings
+from streams.settings import ClockKind, Settings
 from streams.topics import BOND_TOPICS, CUSTOMER_TIERS, TIER_CHANGES, administration, create
 
 #: Seconds between two looks into the store, and without progress after which something is wrong.
@@ -25,6 +25,23 @@ _STALLED = 60.0
 
 class BenchmarkError(Exception):
     """A round that measured nothing; the message says why."""
+
+
+def settings_on(stack: LocalStack, program: str = "") -> Settings:
+    """Of a worker on these servers whose time goes by the events."""
+    return Settings(
+        brokers=stack.brokers,
+        redis_url=stack.redis_url,
+        program=program,
+        clock=ClockKind.EVENT,
+        web_port=free_port(),
+    )
+
+
+def create_all(settings: Settings, partitions: int) -> None:
+    """Make all topics, which keep what they hold."""
+    with administration(settings) as admin:
+        create(admin, settings, partitions, replication=1, retention_ms=-1)
 
 
 def forget_outputs(settings: Settings, partitions: int) -> None:

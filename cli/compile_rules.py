@@ -34,9 +34,10 @@ def compile_rules() -> None:
         return
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
     headers = Path(sysconfig.get_path("include")) / "Python.h"
-    missing = "no C compiler" if shutil.which(compiler) is None else f"no {headers}"
-    if shutil.which(compiler) is None or not headers.is_file():
-        raise RuntimeError(f"there is {missing} here")
+    if shutil.which(compiler) is None:
+        raise RuntimeError("there is no C compiler here")
+    if not headers.is_file():
+        raise RuntimeError(f"there is no {headers} here")
     print("compiling the rules, which takes a minute", file=sys.stderr, flush=True)
     target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="compiling-", dir=target.parent) as directory:

@@ -19,14 +19,11 @@ from benchmarks.peers.reference import WrongError
 from benchmarks.peers.rounds import Bench, run_kizuna, run_peer
 from benchmarks.peers.table import KIZUNA, compare, show, summary
 from benchmarks.results import RESULTS, Numbers, machine, report
-from benchmarks.worker import BenchmarkError
-from cli.local_server import free_port
+from benchmarks.worker import BenchmarkError, create_all, settings_on
 from cli.local_stack import LocalStack, LocalStackError
 from streams.preflight import read_program
 from streams.protocols import FatalError
-from streams.settings import ClockKind, Settings
 from streams.topics import DEFAULT_PARTITIONS, administration
-from streams.topics import create as create_topics
 
 _PROGRAM = FOLDER / "program.toml"
 _EVENTS = {"grocery": 2_000_000, "made": 5_000_000}
@@ -104,15 +101,9 @@ def _run(chosen: list[Peer], rounds: int, which: str, events: int, console: Cons
     program = read_program(str(_PROGRAM))
     source = INPUTS[which](events, program, DEFAULT_PARTITIONS)
     with LocalStack() as stack:
-        settings = Settings(
-            brokers=stack.brokers,
-            redis_url=stack.redis_url,
-            program=str(_PROGRAM),
-            clock=ClockKind.EVENT,
-            web_port=free_port(),
-        )
+        settings = settings_on(stack, str(_PROGRAM))
+        create_all(settings, DEFAULT_PARTITIONS)
         with administration(settings) as admin:
-            create_topics(admin, settings, DEFAULT_PARTITIONS, replication=1, retention_ms=-1)
             bench = Bench(stack, admin, settings, program, DEFAULT_PARTITIONS)
             loads: dict[int, Loaded] = {}
             for count in sorted({min(events, peer.events or events) for peer in chosen} | {events}):

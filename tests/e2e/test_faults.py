@@ -1,34 +1,15 @@
 """Faults in the middle of the work: afterwards every state and every change is that of the batch computation."""
 
 import json
-import random
 import re
 from collections import Counter
 from collections.abc import Callable
 
 from cli.demo.check import compare_changes, compare_states, compute, read_published, read_states
 from cli.demo.data import Event
+from tests.e2e.rebuilding import EVENTS, stream
 from tests.redis_client import each_server
-from tests.space import DAY, Space, purchase, refund, touchpoint, wait_until
-
-START = 1_500_000_000_000
-EVENTS = 16_000
-
-
-def stream() -> list[dict[str, object]]:
-    """In order of time; over twice the window, so that customers rise and fall."""
-    random_ = random.Random(7)
-    events: list[dict[str, object]] = []
-    for number in range(EVENTS):
-        customer, at = f"c{random_.randrange(250)}", START + number * (60 * DAY // EVENTS)
-        kind = random_.randrange(10)
-        if kind == 0:
-            events.append(touchpoint(customer, number, "email", "outbound", at))
-        elif kind == 1 and events:
-            events.append(refund(customer, number, f"o{random_.randrange(number)}", "9.00", at))
-        else:
-            events.append(purchase(customer, number, f"{random_.randrange(3_000) / 100:.2f}", at))
-    return events
+from tests.space import Space, wait_until
 
 
 async def test_one_of_two_workers_is_killed_at_work_and_the_result_is_that_of_the_batch_computation(
