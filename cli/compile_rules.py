@@ -12,7 +12,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from loyalty.compiled import MODULES, PACKAGE, place
+from schemas.compiled import MODULES, ROOT, place
 
 # Run in a directory with copies of both packages. `separate` would make calls between modules slower.
 _SETUP = """
@@ -21,9 +21,9 @@ from setuptools import setup
 
 modules = {modules!r}
 extensions = mypycify(
-    ["--strict", "--no-warn-unused-ignores", *modules], opt_level="2", debug_level="0", group_name="loyalty.shared"
+    ["--strict", "--no-warn-unused-ignores", *modules], opt_level="2", debug_level="0", group_name="schemas.shared"
 )
-setup(name="loyalty", ext_modules=extensions, script_args=["--quiet", "build_ext", "--build-lib", "built"])
+setup(name="kizuna", ext_modules=extensions, script_args=["--quiet", "build_ext", "--build-lib", "built"])
 """
 
 
@@ -42,15 +42,16 @@ def compile_rules() -> None:
     target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="compiling-", dir=target.parent) as directory:
         work = Path(directory)
-        for package in (PACKAGE, PACKAGE.parent / "schemas"):
+        for package in MODULES:
             shutil.copytree(
-                package, work / package.name, ignore=shutil.ignore_patterns("_compiled", "__pycache__")
+                ROOT / package, work / package, ignore=shutil.ignore_patterns("_compiled", "__pycache__")
             )
-        setup = _SETUP.format(modules=[f"loyalty/{name}.py" for name in MODULES])
+        modules = [f"{package}/{name}.py" for package, names in MODULES.items() for name in names]
+        setup = _SETUP.format(modules=modules)
         done = subprocess.run(
             [sys.executable, "-c", setup], cwd=work, text=True, capture_output=True, check=False
         )
-        built = work / "built" / "loyalty"
+        built = work / "built"
         if done.returncode or not built.is_dir():
             raise RuntimeError(f"the compiler failed:\n{done.stdout}{done.stderr}")
         try:

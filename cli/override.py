@@ -13,7 +13,7 @@ from cli.inspecting import inspecting
 from cli.options import Instant, Until, json_option, print_json, settings_options
 from cli.records import shown
 from cli.running import run
-from schemas.events import EventDecoder
+from schemas.decoding import EventDecoder
 from schemas.program import Program
 from schemas.rejection import RejectedError
 from schemas.times import format_ms

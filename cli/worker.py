@@ -11,7 +11,7 @@ from mode.loop import use as use_event_loop
 
 import agents
 from cli.options import settings_options
-from loyalty import compiled
+from schemas import compiled
 from streams import logs
 from streams.app import Pipeline, build
 from streams.preflight import prepare

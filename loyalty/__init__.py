@@ -7,14 +7,15 @@ reads a clock. Times are epoch milliseconds (UTC), money is whole minor units of
 ``Rules`` decides, ``Packing`` keeps, ``batch`` computes the same a second time, from scratch, for comparing.
 """
 
-from loyalty import compiled as _compiled
+from schemas import BUILT
 
-# Before anything else of this package is imported: a module is taken from the first place that has it.
-if (_built := _compiled.found()) is not None:
-    __path__.insert(0, str(_built))
+# Before anything else of this package is imported, as there.
+if BUILT is not None:
+    __path__.insert(0, str(BUILT / "loyalty"))
 
 from loyalty.customer import Customer
-from loyalty.packing import Packed, PackedStateError, Packing, page_numbers, pages_of
+from loyalty.heads import Packed, PackedStateError
+from loyalty.packing import Packing, page_numbers, pages_of
 from loyalty.program_change import Previous
 from loyalty.rules import Rules
 from loyalty.views import Change, CustomerView

@@ -16,7 +16,8 @@ from loyalty.bond import Attributed, BondChange
 from loyalty.customer import Customer
 from loyalty.entries import Named, Order, Touch
 from schemas.bond_records import AttributionEvent, Conversion, Match, Touched, attribution_id
-from schemas.events import TouchpointMade, event_key
+from schemas.event_key import event_key
+from schemas.events import TouchpointMade
 from schemas.money import format_minor
 from schemas.program import Program
 from schemas.tier_change import ProgramRef

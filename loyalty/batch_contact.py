@@ -9,7 +9,8 @@ from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 from schemas.bond_records import HoldoutDraw
-from schemas.events import TouchpointMade, event_key
+from schemas.event_key import event_key
+from schemas.events import TouchpointMade
 from schemas.program import Program
 from schemas.program_bonds import MILLION, Cap, ContactPolicy, Holdout, Scenario
 from schemas.times import DAY

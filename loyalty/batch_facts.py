@@ -11,7 +11,8 @@ from itertools import pairwise
 import msgspec
 
 from schemas.bond_records import Match
-from schemas.events import PurchaseMade, RefundMade, TouchpointMade, event_key
+from schemas.event_key import event_key
+from schemas.events import PurchaseMade, RefundMade, TouchpointMade
 from schemas.program import Program
 from schemas.program_bonds import Attribution, Points, Segment, SubscriptionState
 from schemas.times import DAY

@@ -26,7 +26,8 @@ from schemas.bond_records import (
     segment_event_id,
     trigger_id,
 )
-from schemas.events import PurchaseMade, TouchpointMade, event_key
+from schemas.event_key import event_key
+from schemas.events import PurchaseMade, TouchpointMade
 from schemas.program import Program
 from schemas.program_bonds import Bonds as Sections
 from schemas.tier_change import ProgramRef

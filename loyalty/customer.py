@@ -28,6 +28,23 @@ _time_of_touch = attrgetter("time")
 _first = itemgetter(0)
 
 
+class Kept:
+    """Where the horizons stood when a customer's sealed pages were looked at last; until one of them has passed another
+    ``slack`` milliseconds, no page can be dropped. Who has thousands of pages is not looked through at every event."""
+
+    __slots__ = ("purchases", "slack", "start", "touches")
+
+    def __init__(self, purchases: int, start: int, touches: int, slack: int) -> None:
+        self.purchases = purchases
+        self.start = start
+        self.touches = touches
+        self.slack = slack
+
+    def is_over(self, purchases: int, start: int, touches: int) -> bool:
+        """Whether a page may have to be dropped with these horizons."""
+        return max(purchases - self.purchases, start - self.start, touches - self.touches) > self.slack
+
+
 class Tally:
     """What was worked out last of a bond, to be gone on from.
 
@@ -97,7 +114,7 @@ _ATTRIBUTES = (
     *("customer_id", "tier", "tier_seq", "time", "lifetime_orders", "lifetime_monetary", "channels"),
     *("generation", "earned", "grace", "at_risk", "override", "protection", "since", "commands"),
     *("orders", "ids", "touch_ids", "touches", "times", "counted", "nets", "low", "monetary"),
-    *("pages", "open", "rewritten"),
+    *("pages", "open", "rewritten", "kept"),
     *("bond", "actions", "bond_held", "tally", "bond_due"),
 )
 
@@ -111,7 +128,8 @@ class Customer:
     docs/tiers.md). ``times``, ``counted`` and ``nets`` are the orders that count, by time; those before ``low`` have
     left the window, and ``monetary`` is the net sum of the others. ``ids``, ``touch_ids`` and ``commands`` map event
     keys to their ``occurred_at``. ``pages`` are the sealed ones, by number, ``rewritten`` those of them that
-    changed. ``bond`` and ``actions`` (of touches, by arrival) stay empty where the program keeps no bonds;
+    changed, ``kept`` when they must be looked at. ``bond`` and ``actions`` (of touches, by arrival) stay empty
+    where the program keeps no bonds;
     ``bond_held`` is true while nothing may be decided of it, as more was published than is known. ``tally`` and
     ``bond_due`` are what was worked out last of the bond (None and ``STALE`` where nothing was).
     """
@@ -146,6 +164,7 @@ class Customer:
         self.pages: dict[int, Page] = {}
         self.open = Page(0)
         self.rewritten: set[int] = set()
+        self.kept: Kept | None = None
         self.bond = Bond()
         self.actions: list[str] = []
         self.bond_held = False

@@ -15,7 +15,8 @@ from loyalty.entries import Order, Override, Seen, Since, Touch
 from loyalty.scores import score
 from loyalty.standing import Standing
 from loyalty.views import Beneath, CustomerView, Decision
-from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade, event_key
+from schemas.event_key import event_key
+from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade
 from schemas.money import format_minor
 from schemas.program import Program
 from schemas.tier_change import TierEvent

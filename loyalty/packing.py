@@ -1,9 +1,5 @@
-"""Customers as bytes: a head with the open page inline, and sealed pages. See
-docs/adr/0002-customer-state.md.
-
-Every head and page starts with one byte, the format's version, and goes on as MessagePack. Within a version,
-fields may be added at the end of the structs with a default (a reader fills in what is missing); whatever an
-older worker must not overlook takes a new version, which the older one refuses.
+"""What of a customer goes into its bytes, and a customer of its bytes: a head with the open page inline, and sealed
+pages. See docs/adr/0002-customer-state.md; ``loyalty.heads`` has the shapes.
 """
 
 from __future__ import annotations
@@ -17,66 +13,20 @@ import msgspec
 
 from loyalty.bond import Bond
 from loyalty.contacts import ContactWindow
-from loyalty.customer import Customer, Page, newest_instant
-from loyalty.entries import Entry, Order, Override, Protection, Seen, Since, Touch
+from loyalty.customer import Customer, Kept, Page, newest_instant
+from loyalty.entries import Entry, Order, Seen, Touch
+from loyalty.heads import (
+    TAG,
+    Packed,
+    PackedBeneath,
+    PackedStateError,
+    read_entries,
+    read_head,
+    read_page,
+    write,
+)
 from loyalty.rules import Rules
-
-FORMAT = 2
-_TAG = bytes([FORMAT])
-# Format 1 is the same without what stands beneath the tier; it is read, and written as 2.
-_READABLE = (1, FORMAT)
-
-
-class PackedStateError(ValueError):
-    """Bytes that are no customer of this version's: written by another one, incomplete, or damaged."""
-
-
-class Packed(msgspec.Struct, frozen=True):
-    """A customer's bytes: the head, the sealed pages that changed, and the numbers of those that are no more.
-
-    A dropped page may never have been written.
-    """
-
-    head: bytes
-    written: dict[int, bytes]
-    dropped: list[int]
-
-
-class _Beneath(msgspec.Struct, array_like=True, gc=False):
-    """What only some customers have; see ``Customer``. ``commands`` are keys and times, one after another."""
-
-    earned: int
-    grace: int | None
-    at_risk: int | None
-    override: Override | None
-    protection: Protection | None
-    since: Since | None
-    commands: list[int]
-
-
-class _Head(msgspec.Struct, array_like=True, gc=False):
-    """``sealed`` holds the numbers of sealed pages as runs: first, one after the last, first, … ``beneath`` is
-    None where the tier is the earned one and nothing else is to be said."""
-
-    tier: int
-    tier_seq: int
-    time: int | None
-    lifetime_orders: int
-    lifetime_monetary: int
-    channels: list[str]
-    sealed: list[int]
-    number: int
-    open: msgspec.Raw
-    generation: int = 0
-    beneath: _Beneath | None = None
-    bond: Bond | None = None
-    actions: list[str] = []
-
-
-_encoder = msgspec.msgpack.Encoder()
-# Not strict, as sums beyond 64 bits, which MessagePack has no integers for, are written as text.
-_heads = msgspec.msgpack.Decoder(_Head, strict=False)
-_pages = msgspec.msgpack.Decoder(list[Entry], strict=False)
+from loyalty.segments import NEVER
 
 
 def pages_of(head: bytes) -> int:
@@ -86,7 +36,7 @@ def pages_of(head: bytes) -> int:
 
 def page_numbers(head: bytes) -> list[int]:
     """The numbers of the sealed pages that belong to a head, rising. Raises ``PackedStateError``."""
-    return _numbers(_read_head(head).sealed)
+    return _numbers(read_head(head).sealed)
 
 
 class Packing:
@@ -118,7 +68,7 @@ class Packing:
             if pages:
                 raise PackedStateError(f"customer {customer_id!r} has pages but no head")
             return self._rules.new_customer(customer_id)
-        read = _read_head(head)
+        read = read_head(head)
         program = self._rules.program_of(read.generation)
         if program is None:
             raise PackedStateError(f"customer {customer_id!r} is on a program that this worker does not know")
@@ -142,10 +92,10 @@ class Packing:
             if set(numbers) != set(pages):
                 raise PackedStateError(f"customer {customer_id!r} has other pages than its head says")
             for number in numbers:
-                page = Page(number, _read_page(pages[number]))
+                page = Page(number, read_page(pages[number]))
                 page.seal()
                 customer.pages[number] = page
-        customer.open = Page(read.number, _read_entries(bytes(read.open)))
+        customer.open = Page(read.number, read_entries(bytes(read.open)))
         _index(customer)
         if customer.time is not None:
             customer.arrange(customer.time - program.window)
@@ -185,15 +135,15 @@ class Packing:
         head = (
             *(customer.tier, customer.tier_seq, customer.time),
             *(customer.lifetime_orders, customer.lifetime_monetary, customer.channels),
-            *(_runs(customer.pages), customer.open.number, msgspec.Raw(_write(customer.open.entries))),
+            *(_runs(customer.pages), customer.open.number, msgspec.Raw(write(customer.open.entries))),
             customer.generation,
             _beneath(customer, 0 if commands_newest is None else commands_newest - self._ledger),
         )
         if self._keeps_bonds:
             if customer.bond.placed and (at := customer.bond.time) is not None:
                 self._forget_places(customer.bond, at)
-            return Packed(_TAG + _write((*head, customer.bond, customer.actions)), written, dropped)
-        return Packed(_TAG + _write(head), written, dropped)
+            return Packed(TAG + write((*head, customer.bond, customer.actions)), written, dropped)
+        return Packed(TAG + write(head), written, dropped)
 
     def _forget_places(self, bond: Bond, at: int) -> None:
         """Let go of places that no cap can count any more: the longest of all policies, where there are two. Those
@@ -219,13 +169,13 @@ class Packing:
         return max(0, horizon)
 
 
-def _set_beneath(customer: Customer, read: _Beneath) -> None:
+def _set_beneath(customer: Customer, read: PackedBeneath) -> None:
     customer.earned, customer.grace, customer.at_risk = read.earned, read.grace, read.at_risk
     customer.override, customer.protection, customer.since = read.override, read.protection, read.since
     customer.commands = dict(_pairs(tuple(read.commands)))
 
 
-def _beneath(customer: Customer, commands: int) -> _Beneath | None:
+def _beneath(customer: Customer, commands: int) -> PackedBeneath | None:
     """What stands beneath the tier, without commands before an instant that hold nothing any more."""
     if customer.commands:
         customer.commands = {key: at for key, at in customer.commands.items() if at >= commands}
@@ -242,7 +192,7 @@ def _beneath(customer: Customer, commands: int) -> _Beneath | None:
         and not customer.commands
     ):
         return None
-    return _Beneath(
+    return PackedBeneath(
         *(customer.earned, customer.grace, customer.at_risk),
         *(customer.override, customer.protection, customer.since),
         [number for pair in customer.commands.items() for number in pair],
@@ -271,16 +221,27 @@ class _Keeping:
         customer = self.customer
         written: dict[int, bytes] = {}
         dropped: list[int] = []
+        must_look = bool(customer.rewritten)
         for number in sorted(customer.rewritten):
             page = customer.pages[number]
             self.prune(page)
             page.seal()
             if page.entries:
-                written[number] = _TAG + _write(page.entries)
+                written[number] = TAG + write(page.entries)
         customer.rewritten.clear()
-        for page in customer.pages.values():
-            if page.purchases < self.purchases and page.dated <= self.start and page.touches < self.touches:
-                dropped.append(page.number)
+        kept = customer.kept
+        if must_look or kept is None or kept.is_over(self.purchases, self.start, self.touches):
+            slack = NEVER
+            for page in customer.pages.values():
+                # A page goes when the last of its horizons has passed.
+                left = max(
+                    page.purchases - self.purchases, page.dated - self.start - 1, page.touches - self.touches
+                )
+                if left < 0:
+                    dropped.append(page.number)
+                elif left < slack:
+                    slack = left
+            customer.kept = Kept(self.purchases, self.start, self.touches, slack)
         for number in dropped:
             self.forget(customer.pages.pop(number).entries)
             written.pop(number, None)
@@ -404,46 +365,3 @@ def _runs(numbers: Mapping[int, Any]) -> list[int]:
 
 def _numbers(runs: list[int]) -> list[int]:
     return [number for first, end in _pairs(tuple(runs)) for number in range(first, end)]
-
-
-def _write(value: Any) -> bytes:
-    try:
-        return _encoder.encode(value)
-    except OverflowError:
-        return _encoder.encode(
-            _long_as_text(msgspec.to_builtins(value) if isinstance(value, list) else value)
-        )
-
-
-def _long_as_text(value: Any) -> Any:
-    """The same, with integers beyond 64 bits as text."""
-    if isinstance(value, (list, tuple)):
-        return [_long_as_text(item) for item in value]
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
-        return str(value)
-    return value
-
-
-def _checked(content: bytes) -> memoryview:
-    if not content or content[0] not in _READABLE:
-        version = content[0] if content else "none"
-        raise PackedStateError(f"state of format version {version}, and this worker reads up to {FORMAT}")
-    return memoryview(content)[1:]
-
-
-def _read_head(head: bytes) -> _Head:
-    try:
-        return _heads.decode(_checked(head))
-    except msgspec.MsgspecError as error:
-        raise PackedStateError(f"a head that cannot be read: {error}") from error
-
-
-def _read_page(page: bytes) -> list[Entry]:
-    return _read_entries(_checked(page))
-
-
-def _read_entries(content: bytes | memoryview) -> list[Entry]:
-    try:
-        return _pages.decode(content)
-    except msgspec.MsgspecError as error:
-        raise PackedStateError(f"a page that cannot be read: {error}") from error

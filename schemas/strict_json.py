@@ -11,6 +11,9 @@ from schemas.rejection import Reason, RejectedError
 MAX_DEPTH = 128
 """Objects and arrays within each other, the outermost included. Interpreters overflow at different depths."""
 
+LONG = 2 * MAX_DEPTH
+"""Bytes: a value of plain ASCII that is not longer cannot be nested too deep."""
+
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _STRING = re.compile(rb'"[^"]*"')
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -35,7 +38,7 @@ def check_text(value: bytes) -> None:
             raise RejectedError(Reason.NOT_JSON, "value: expected UTF-8") from None
     # Too short for that many brackets and their closing ones, or too few of them: no JSON that is too deep.
     if (
-        len(value) > 2 * MAX_DEPTH
+        len(value) > LONG
         and value.count(b"{") + value.count(b"[") > MAX_DEPTH
         and _deeper_than(value, MAX_DEPTH)
     ):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from schemas.dead_letter import dead_letter_headers, fit
-from schemas.events import EventDecoder
+from schemas.decoding import EventDecoder
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.reroute import is_rerouted, rerouted_headers

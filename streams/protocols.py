@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from loyalty.customer import Customer
-from loyalty.packing import Packed, Packing
+from loyalty.heads import Packed
+from loyalty.packing import Packing
 from schemas import events
 
 #: The inputs of a shard, by the contract's names. Partition p of each belongs to shard p.

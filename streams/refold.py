@@ -13,7 +13,7 @@ from loyalty.customer import Customer
 from loyalty.packing import Packing
 from loyalty.rules import Rules
 from loyalty.views import Decision
-from schemas.events import event_key
+from schemas.event_key import event_key
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.reroute import is_rerouted

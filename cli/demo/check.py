@@ -15,7 +15,8 @@ from cli.demo.data import Event
 from loyalty.batch import Batch, BatchCustomer, batch
 from loyalty.batch_facts import Converted
 from schemas.dead_letter import REASON_HEADER
-from schemas.events import EventDecoder, PurchaseMade, RefundMade, TouchpointMade
+from schemas.decoding import EventDecoder
+from schemas.events import PurchaseMade, RefundMade, TouchpointMade
 from schemas.money import format_minor
 from schemas.program import Program
 from schemas.times import format_ms

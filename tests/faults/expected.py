@@ -16,7 +16,8 @@ from kafka.partitioner.default import murmur2
 
 from loyalty.batch import Batch
 from loyalty.batch_customer import Event
-from schemas.events import EventDecoder, OverrideCommanded, TouchpointMade
+from schemas.decoding import EventDecoder
+from schemas.events import OverrideCommanded, TouchpointMade
 from schemas.program import Program
 from schemas.rejection import RejectedError
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS

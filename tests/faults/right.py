@@ -9,7 +9,7 @@ from loyalty.bond import BondChange
 from loyalty.customer import Customer
 from loyalty.rules import Rules
 from loyalty.views import Decision
-from schemas.events import EventDecoder
+from schemas.decoding import EventDecoder
 from schemas.program import Program
 from schemas.rejection import RejectedError
 from schemas.tier_change import encode, headers

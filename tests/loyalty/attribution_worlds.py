@@ -12,7 +12,8 @@ from loyalty.customer import Customer
 from loyalty.entries import Bought, Named, Order, Touch
 from loyalty.fold import Fold
 from schemas.bond_records import AttributionEvent
-from schemas.events import PurchaseMade, RefundMade, TouchpointMade, event_key
+from schemas.event_key import event_key
+from schemas.events import PurchaseMade, RefundMade, TouchpointMade
 from schemas.program import Program
 from schemas.program_bonds import Attribution, Bonds
 from tests.loyalty.worlds import UNIT, program

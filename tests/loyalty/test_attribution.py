@@ -7,7 +7,7 @@ import pytest
 
 from loyalty.attribution import Attributions
 from loyalty.customer import PAGE_ENTRIES, Customer
-from schemas.events import event_key
+from schemas.event_key import event_key
 from schemas.program_bonds import Attribution, Bonds
 from schemas.times import format_ms
 from tests.loyalty.attribution_worlds import World, attributing, bodies, conversions, only

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from loyalty.bond import BondChange
 from schemas.bond_records import AttributionEvent
-from schemas.events import PurchaseMade, RefundMade, TouchpointMade, event_key
+from schemas.event_key import event_key
+from schemas.events import PurchaseMade, RefundMade, TouchpointMade
 from schemas.program_bonds import Attribution
 from schemas.times import format_ms
 from tests.loyalty.attribution_worlds import RULES, Event, World, attributing, bodies, conversions

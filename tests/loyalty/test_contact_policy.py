@@ -16,7 +16,7 @@ from loyalty.bond import Permission, Placed
 from loyalty.contact_policy import Policy
 from loyalty.customer import Customer
 from loyalty.entries import Touch
-from schemas.events import event_key
+from schemas.event_key import event_key
 from schemas.program_bonds import Cap, ContactPolicy
 from schemas.times import DAY, HOUR, MINUTE, format_ms, parse_rfc3339
 

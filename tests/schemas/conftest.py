@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from schemas.events import EventDecoder
+from schemas.decoding import EventDecoder
 from schemas.example_files import PROGRAM_FILE
 from schemas.program import Program, load_program
 from schemas.program_bonds import Bonds

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from schemas import fields
-from schemas.events import EventDecoder, OverrideCommanded
+from schemas.decoding import EventDecoder
+from schemas.events import OverrideCommanded
 from schemas.program import Program, Tier
 from schemas.rejection import Reason, RejectedError
 from schemas.times import DAY, parse_rfc3339

@@ -11,16 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas import bodies, fields
+from schemas import bodies, fields, reading
 from schemas.bond_records import trigger_id
-from schemas.events import (
-    EventDecoder,
-    OverrideCommanded,
-    PurchaseMade,
-    RefundMade,
-    TouchpointMade,
-    event_key,
-)
+from schemas.decoding import EventDecoder
+from schemas.event_key import event_key
+from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.strict_json import check_text
@@ -87,7 +82,7 @@ def slow_decoder(program: Program, monkeypatch: pytest.MonkeyPatch) -> EventDeco
             raise msgspec.DecodeError
 
     for name in SHAPES:
-        monkeypatch.setattr(bodies, name, Refusing())
+        monkeypatch.setattr(reading, name, Refusing())
     return EventDecoder(program)
 
 
@@ -366,7 +361,7 @@ def test_the_fast_way_and_the_slow_way_say_the_same(
     # The slow decoder's fixture has replaced the typed decoders for the whole test: back for a moment.
     with pytest.MonkeyPatch.context() as fast_again:
         for name, shape in SHAPES.items():
-            fast_again.setattr(bodies, name, msgspec.json.Decoder(shape))
+            fast_again.setattr(reading, name, msgspec.json.Decoder(shape))
         fast = [outcome(decode, record(value, headers=headers)) for decode in ways]
     assert fast == [outcome(decode, record(value, headers=headers)) for decode in ways]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loyalty import compiled
+from schemas import compiled
 from tests.simulation.broken import MUTANTS, RARE_MUTANTS
 
 ROOT = Path(__file__).parents[2]

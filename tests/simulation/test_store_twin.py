@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from loyalty import Customer, Packing, Rules
-from loyalty.packing import Packed
+from loyalty.heads import Packed
 from schemas.program import Program
 from streams.protocols import INPUTS, Commit, CustomerWrite, FatalError, Mark, ShardLostError
 from streams.redis_store import RedisStore

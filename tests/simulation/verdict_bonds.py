@@ -23,7 +23,8 @@ from schemas.bond_records import (
     TriggerEvent,
     decode,
 )
-from schemas.events import PurchaseMade, RefundMade, TouchpointMade, event_key
+from schemas.event_key import event_key
+from schemas.events import PurchaseMade, RefundMade, TouchpointMade
 from schemas.program_bonds import MILLION, Bonds, Cap
 from schemas.times import parse_rfc3339
 from streams.outbox import BOND_TOPIC_OF

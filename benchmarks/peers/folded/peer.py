@@ -16,7 +16,8 @@ from cli.local_jars import ROOT
 from loyalty.customer import Customer
 from loyalty.packing import Packing, page_numbers
 from loyalty.rules import Rules
-from schemas.events import EventDecoder, PurchaseMade
+from schemas.decoding import EventDecoder
+from schemas.events import PurchaseMade
 from schemas.rejection import RejectedError
 from streams.preflight import read_program
 

@@ -1,0 +1,12 @@
+"""The number by which an event is known."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+
+def event_key(source: str, event_id: str) -> int:
+    """An unsigned 64-bit number for the pair: BLAKE2b of its text, the source's length first, so that no two
+    pairs have one text. Source: RFC 7693."""
+    text = f"{len(source)}:{source}{event_id}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
