@@ -14,13 +14,19 @@ from loyalty.customer import CHANNELS_KEPT_APART, OTHER_CHANNEL, Customer
 from loyalty.entries import Order, Override, Seen, Since, Touch
 from loyalty.scores import score
 from loyalty.standing import Standing
-from loyalty.views import Beneath, CustomerView, Decision
+from loyalty.views import Beneath, CustomerView, Decision, Readable
 from schemas.event_key import event_key
 from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade
 from schemas.money import format_minor
 from schemas.program import Program
 from schemas.tier_change import TierEvent
 from schemas.times import format_ms
+
+_READABLE = (
+    *("tier", "tier_seq", "as_of", "frequency", "monetary", "last_purchase_at"),
+    *("lifetime_orders", "lifetime_monetary"),
+)
+_READABLE_WITH_SEGMENT = (*_READABLE, "segment", "segment_seq")
 
 # Pairs of further ids an order holds itself. Some shops send one order id for everything.
 _IDS_IN_ORDER = 16
@@ -220,24 +226,27 @@ class Fold:
             shown.slide(at - self._window)
         return shown
 
-    def readable(self, customer: Customer) -> dict[str, str]:
+    def readable(self, customer: Customer) -> Readable:
         """The small hash that any client may read, as of the customer's own time; null is an empty string."""
         decimals = self.program.decimals
-        last = customer.last_purchase_at
-        readable = {
-            "tier": self.standing.ladder.names[customer.tier],
-            "tier_seq": str(customer.tier_seq),
-            "as_of": "" if customer.time is None else format_ms(customer.time),
-            "frequency": str(customer.frequency),
-            "monetary": format_minor(customer.monetary, decimals),
-            "last_purchase_at": "" if last is None else format_ms(last),
-            "lifetime_orders": str(customer.lifetime_orders),
-            "lifetime_monetary": format_minor(customer.lifetime_monetary, decimals),
-        }
-        if self._segments is not None:
-            bond = customer.bond
-            readable |= {"segment": bond.segment or "", "segment_seq": str(bond.segment_seq)}
-        return readable
+        time, last = customer.time, customer.last_purchase_at
+        as_of = "" if time is None else format_ms(time)
+        values = [
+            self.standing.ladder.names[customer.tier],
+            str(customer.tier_seq),
+            as_of,
+            str(customer.frequency),
+            format_minor(customer.monetary, decimals),
+            # Mostly the customer's time is that of the newest order.
+            as_of if last == time else "" if last is None else format_ms(last),
+            str(customer.lifetime_orders),
+            format_minor(customer.lifetime_monetary, decimals),
+        ]
+        if self._segments is None:
+            return _READABLE, values
+        bond = customer.bond
+        values += (bond.segment or "", str(bond.segment_seq))
+        return _READABLE_WITH_SEGMENT, values
 
     def _reach(self, customer: Customer, at: int) -> list[Decision]:
         """Bring the customer to ``at``, with what falls due strictly before it."""

@@ -80,9 +80,7 @@ def write(value: Any) -> bytes:
     try:
         return _encoder.encode(value)
     except OverflowError:
-        return _encoder.encode(
-            _long_as_text(msgspec.to_builtins(value) if isinstance(value, list) else value)
-        )
+        return _encoder.encode(_long_as_text(msgspec.to_builtins(value)))
 
 
 def _long_as_text(value: Any) -> Any:

@@ -9,8 +9,6 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
-import msgspec
-
 from loyalty.bond import Bond
 from loyalty.contacts import ContactWindow
 from loyalty.customer import Customer, Kept, Page, newest_instant
@@ -135,7 +133,7 @@ class Packing:
         head = (
             *(customer.tier, customer.tier_seq, customer.time),
             *(customer.lifetime_orders, customer.lifetime_monetary, customer.channels),
-            *(_runs(customer.pages), customer.open.number, msgspec.Raw(write(customer.open.entries))),
+            *(_runs(customer.pages), customer.open.number, customer.open.entries),
             customer.generation,
             _beneath(customer, 0 if commands_newest is None else commands_newest - self._ledger),
         )

@@ -18,7 +18,7 @@ from loyalty.customer import STALE, Customer
 from loyalty.fold import Fold
 from loyalty.program_change import Previous
 from loyalty.tiers import Ladder
-from loyalty.views import Beneath, Change, CustomerView, Decision, change_body, dump_line
+from loyalty.views import Beneath, Change, CustomerView, Decision, Readable, change_body, dump_line
 from schemas.bond_records import BondEvent
 from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade
 from schemas.program import Program
@@ -215,7 +215,7 @@ class Rules:
                 customer = self._moved_copy(customer)
         return fold.program, fold.standing.ladder, fold.as_of(customer, at)
 
-    def readable(self, customer: Customer) -> dict[str, str]:
+    def readable(self, customer: Customer) -> Readable:
         """See ``Fold.readable``."""
         return self._of(customer).readable(customer)
 

@@ -23,6 +23,9 @@ from schemas.tier_change import (
 )
 from schemas.times import format_ms
 
+Readable = tuple[tuple[str, ...], list[str]]
+"""The small hash of a customer: its fields, the same tuple for all customers of a fold, and their values."""
+
 
 class Beneath(msgspec.Struct, frozen=True):
     """What stands beneath the tier that is shown: the earned tier by name, the end of its grace, and the

@@ -15,8 +15,14 @@ _EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 _CLOCK = re.compile(r"[Tt]([01][0-9]|2[0-3]):([0-5][0-9])")
-_REST = re.compile(r":([0-5][0-9]|60)(?:\.([0-9]+))?(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))")
-_REST_CACHED = len(":26.000+09:00")
+_SECOND = re.compile(r":([0-5][0-9])")
+_REST = re.compile(r"(?:\.([0-9]+))?(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))")
+# Parts of times that were read, with their milliseconds.
+_days: dict[str, int] = {}
+_clocks: dict[str, int] = {}
+_seconds: dict[str, int] = {}
+_rests: dict[str, int] = {}
+_KEPT, _LONGEST_KEPT = 65_536, len(".000+09:00")
 
 # Every leap second there has been (IERS Bulletin C). Later ones cannot be known here: after the last of
 # these, the two days on which all have been, 30 June and 31 December, are taken at their word.
@@ -31,10 +37,6 @@ _DURATION = re.compile(r"(0|[1-9][0-9]{0,8})(ms|s|m|h|d)")
 _UNITS = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 
 
-class _LeapSecondError(ValueError):
-    """The seconds read 60, which only the whole time can justify."""
-
-
 def parse_rfc3339(text: str) -> int:
     """The epoch milliseconds (UTC) of an RFC 3339 time; negative before 1970.
 
@@ -44,17 +46,36 @@ def parse_rfc3339(text: str) -> int:
     Raises ``ValueError`` for everything else, such as a space for the ``T`` or a day that is not in the
     calendar. Source: RFC 3339, sections 5.6, 5.7 and appendix D.
     """
-    rest = text[16:]
-    try:
-        if len(rest) <= _REST_CACHED:
-            return _day(text[:10]) + _clock(text[10:16]) + _cached_rest(rest)
-        return _day(text[:10]) + _clock(text[10:16]) + _rest(rest)
-    except _LeapSecondError:
+    # A year of events has half a million minutes, but 365 days and 1,440 times of day; a day has 86,400,000
+    # milliseconds, a second a thousand: so the parts are remembered, and not the whole.
+    day, clock, second, rest = text[:10], text[10:16], text[16:19], text[19:]
+    if second == ":60":
         return _leap_second(text)
+    day_ms = _days.get(day)
+    if day_ms is None:
+        day_ms = _keep(_days, day, _day(day))
+    clock_ms = _clocks.get(clock)
+    if clock_ms is None:
+        clock_ms = _keep(_clocks, clock, _clock(clock))
+    second_ms = _seconds.get(second)
+    if second_ms is None:
+        second_ms = _keep(_seconds, second, _second(second))
+    rest_ms = _rests.get(rest)
+    if rest_ms is None:
+        rest_ms = _rest(rest)
+        # What is longer is finer than a millisecond: of those there may be very many.
+        if len(rest) <= _LONGEST_KEPT:
+            _keep(_rests, rest, rest_ms)
+    return day_ms + clock_ms + second_ms + rest_ms
 
 
-# A year of events has half a million minutes, but 365 days and 1,440 times of day: so they are kept apart.
-@lru_cache(maxsize=8_192)
+def _keep(kept: dict[str, int], text: str, ms: int) -> int:
+    if len(kept) >= _KEPT:
+        kept.clear()
+    kept[text] = ms
+    return ms
+
+
 def _day(text: str) -> int:
     """Milliseconds of the beginning of ``2017-04-02`` in UTC."""
     match = _DATE.fullmatch(text)
@@ -64,7 +85,6 @@ def _day(text: str) -> int:
     return (date(year, month, day).toordinal() - _EPOCH_DAY) * DAY
 
 
-@lru_cache(maxsize=4_096)
 def _clock(text: str) -> int:
     """Milliseconds of ``T11:53`` in its day."""
     match = _CLOCK.fullmatch(text)
@@ -74,30 +94,30 @@ def _clock(text: str) -> int:
     return hour * HOUR + minute * MINUTE
 
 
+def _second(text: str) -> int:
+    """Milliseconds of ``:26`` in its minute."""
+    match = _SECOND.fullmatch(text)
+    if match is None:
+        raise ValueError("expected an RFC 3339 time with an offset")
+    return int(match[1]) * SECOND
+
+
 def _rest(text: str) -> int:
-    """Milliseconds that ``:26.000+09:00`` adds to the minute: seconds and fraction, less the offset."""
+    """Milliseconds that ``.000+09:00`` adds to the second: the fraction, less the offset."""
     match = _REST.fullmatch(text)
     if match is None:
         raise ValueError("expected an RFC 3339 time with an offset")
-    seconds, fraction, sign, hours, minutes = match.groups()
-    if seconds == "60":
-        raise _LeapSecondError("expected a leap second of UTC")
-    ms = int(seconds) * SECOND
-    if fraction:
-        ms += int(fraction[:3].ljust(3, "0"))
+    fraction, sign, hours, minutes = match.groups()
+    ms = int(fraction[:3].ljust(3, "0")) if fraction else 0
     if sign:
         offset = int(hours) * HOUR + int(minutes) * MINUTE
         ms += offset if sign == "-" else -offset
     return ms
 
 
-# All of ":SS.mmmZ" fits, and finer times cannot push much memory in: what is longer is not kept.
-_cached_rest = lru_cache(maxsize=65_536)(_rest)
-
-
 def _leap_second(text: str) -> int:
     """The milliseconds of a time whose seconds read 60, if UTC's clock read 23:59:60 then."""
-    before = _day(text[:10]) + _clock(text[10:16]) + _rest(":59" + text[19:])
+    before = _day(text[:10]) + _clock(text[10:16]) + 59 * SECOND + _rest(text[19:])
     day, in_day = divmod(before, DAY)
     if in_day < DAY - SECOND:
         raise ValueError("expected a leap second at 23:59:60 UTC")

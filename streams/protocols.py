@@ -12,6 +12,7 @@ from typing import Protocol
 from loyalty.customer import Customer
 from loyalty.heads import Packed
 from loyalty.packing import Packing
+from loyalty.views import Readable
 from schemas import events
 
 #: The inputs of a shard, by the contract's names. Partition p of each belongs to shard p.
@@ -174,8 +175,8 @@ class CustomerWrite:
 
     customer_id: str
     packed: Packed
-    #: Fields of the readable hash, or None where they did not change.
-    readable: Mapping[str, str] | None
+    #: The readable hash, or None where it did not change.
+    readable: Readable | None
     #: When time alone next changes something: epoch milliseconds, None for never.
     due: int | None
     #: Whether `due` may differ from what the store holds.

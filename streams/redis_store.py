@@ -166,10 +166,15 @@ class RedisStore:
         replaced = [part for pair in commit.replaced.items() for part in pair]
         for values in (fields, added, commit.outbox, replaced, commit.moved):
             args += (len(values), *values)
+        # The shapes of readable hashes: one, or two while customers are moved to another program.
+        shapes: dict[tuple[str, ...], int] = {}
+        each: list[Any] = []
         for write in commit.customers:
-            customer_id = write.customer_id
-            names += (keys.state(customer_id), keys.pages(customer_id), keys.customer(customer_id))
-            args += _customer_args(write)
+            _say(write, keys, names, each, shapes)
+        args.append(len(shapes))
+        for shape in shapes:
+            args += (len(shape), *shape)
+        args += each
         with answers(self._nodes):
             await self._nodes.run(self._commit, partition, names, args)
 
@@ -237,24 +242,44 @@ async def all_customers(nodes: RedisNodes, prefix: str) -> AsyncIterator[tuple[i
             yield partition_and_customer(prefix, key)
 
 
-def _customer_args(write: CustomerWrite) -> list[Any]:
-    packed = write.packed
-    if not write.due_changed:
-        due: Any = "="
-    else:
-        due = "" if write.due is None else write.due
-    args: list[Any] = [write.customer_id, packed.head, due]
-    if write.readable is None:
-        args.append(0)
-    else:
-        args.append(2 * len(write.readable))
-        for pair in write.readable.items():
-            args += pair
-    args.append(2 * len(packed.written))
-    for page in packed.written.items():
-        args += page
-    args += (len(packed.dropped), *packed.dropped)
-    return args
+#: What a commit writes of a customer besides the head; as in commit.lua.
+_DUE, _NEVER_DUE, _READABLE, _PAGES = 1, 2, 4, 8
+
+
+def _say(
+    write: CustomerWrite,
+    keys: ShardKeys,
+    names: list[str],
+    args: list[Any],
+    shapes: dict[tuple[str, ...], int],
+) -> None:
+    """One customer's part of the keys and arguments of commit.lua."""
+    customer_id, packed, readable = write.customer_id, write.packed, write.readable
+    names.append(keys.state(customer_id))
+    place = len(args) + 1
+    args += (packed.head, 0)
+    what = 0
+    if write.due_changed:
+        if write.due is None:
+            what = _NEVER_DUE
+            args.append(customer_id)
+        else:
+            what = _DUE
+            args += (write.due, customer_id)
+    if readable is not None:
+        what += _READABLE
+        names.append(keys.customer(customer_id))
+        fields, values = readable
+        args.append(shapes.setdefault(fields, len(shapes) + 1))
+        args += values
+    if packed.written or packed.dropped:
+        what += _PAGES
+        names.append(keys.pages(customer_id))
+        args.append(2 * len(packed.written))
+        for page in packed.written.items():
+            args += page
+        args += (len(packed.dropped), *packed.dropped)
+    args[place] = what
 
 
 #: Why a shard cannot be taken over for now.

@@ -147,7 +147,9 @@ class Staging:
                     pipe.hset(keys.pages(customer_id), mapping=packed.written)
                 if packed.dropped:
                     pipe.hdel(keys.pages(customer_id), *packed.dropped)
-                pipe.hset(keys.customer(customer_id), mapping=rules.readable(customer))
+                pipe.hset(
+                    keys.customer(customer_id), mapping=dict(zip(*rules.readable(customer), strict=True))
+                )
                 due = rules.next_due(customer)
                 if due is None:
                     pipe.zrem(keys.due, customer_id)

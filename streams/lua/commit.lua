@@ -1,10 +1,14 @@
 -- One batch or one sweep, whole: Redis does not roll a script back, so everything is checked before the first write.
--- KEYS: shard, due, outbox, unmoved, then by customer: state, pages, readable
+-- KEYS: shard, due, outbox, unmoved, then by customer: state, readable if it is written, pages if they are
 -- ARGV: token, version, input ('' for a sweep), start, the shard's fields (count, then field and value),
 --       what to add to its fields (count, then field and number), outbox entries (count, then each),
 --       entries that become others (count, then number and entry), customers that are moved (count, then each),
---       then by customer: id, head, due ('' never, '=' unchanged),
---       readable (count, then field and value), pages (count, then number and bytes), dropped pages (count, then numbers)
+--       shapes of readable hashes (count, then by shape: count, then the fields),
+--       then by customer: head, what else is written (a sum of the numbers below),
+--       of due: instant (+1 only) and id, of the readable hash: number of its shape and the values,
+--       pages (count, then number and bytes), dropped pages (count, then numbers)
+-- A commit has thousands of customers, and each argument costs on both sides: nothing is said that can be left out.
+local DUE, NEVER_DUE, READABLE, PAGES = 1, 2, 4, 8
 local shard, due, outbox, unmoved = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local refusal = refused(shard, ARGV[1], ARGV[2])
 if refusal then
@@ -61,17 +65,49 @@ if entries > 0 then
 end
 each_pair(function(number, entry) redis.call('LSET', outbox, number - gone - 1, entry) end)
 take('SREM', unmoved, count())
-for k = 5, #KEYS, 3 do
-  local id, head, instant = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  at = at + 3
-  redis.call('SET', KEYS[k], head)
-  if instant == '' then
-    redis.call('ZREM', due, id)
-  elseif instant ~= '=' then
-    redis.call('ZADD', due, instant, id)
+local shapes = {}
+for i = 1, count() do
+  local shape = {}
+  for j = 1, count() do
+    shape[2 * j - 1], shape[2 * j] = ARGV[at], ''
+    at = at + 1
   end
-  take('HSET', KEYS[k + 2], count())
-  take('HSET', KEYS[k + 1], count())
-  take('HDEL', KEYS[k + 1], count())
+  shapes[i] = shape
+end
+local k = 5
+while k <= #KEYS do
+  redis.call('SET', KEYS[k], ARGV[at])
+  k = k + 1
+  local what = tonumber(ARGV[at + 1])
+  at = at + 2
+  local pages = what >= PAGES
+  if pages then
+    what = what - PAGES
+  end
+  local readable = what >= READABLE
+  if readable then
+    what = what - READABLE
+  end
+  if what == DUE then
+    redis.call('ZADD', due, ARGV[at], ARGV[at + 1])
+    at = at + 2
+  elseif what == NEVER_DUE then
+    redis.call('ZREM', due, ARGV[at])
+    at = at + 1
+  end
+  if readable then
+    local shape = shapes[tonumber(ARGV[at])]
+    for i = 2, #shape, 2 do
+      shape[i] = ARGV[at + i / 2]
+    end
+    at = at + 1 + #shape / 2
+    redis.call('HSET', KEYS[k], unpack(shape))
+    k = k + 1
+  end
+  if pages then
+    take('HSET', KEYS[k], count())
+    take('HDEL', KEYS[k], count())
+    k = k + 1
+  end
 end
 return 1

@@ -231,7 +231,9 @@ class MemoryStore:
                 journal.set(shard.due, customer_id, write.due)
         if write.readable is not None:
             journal.set(
-                shard.readable, customer_id, shard.readable.get(customer_id, {}) | dict(write.readable)
+                shard.readable,
+                customer_id,
+                shard.readable.get(customer_id, {}) | dict(zip(*write.readable, strict=True)),
             )
         if packed.written or packed.dropped:
             pages = {

@@ -112,7 +112,7 @@ class Calls:
         return CustomerWrite(
             customer_id,
             packed,
-            rng.choice((None, {"tier": str(self._made), "as_of": ""}, {"frequency": "2"})),
+            rng.choice((None, (("tier", "as_of"), [str(self._made), ""]), (("frequency",), ["2"]))),
             rng.choice((None, rng.randrange(9))),
             rng.random() < 0.7,
         )

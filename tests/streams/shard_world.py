@@ -128,7 +128,7 @@ class MemoryStore:
         for write in commit.customers:
             self.heads[write.customer_id] = write.packed.head
             if write.readable is not None:
-                self.readable[write.customer_id] = write.readable
+                self.readable[write.customer_id] = dict(zip(*write.readable, strict=True))
             if write.due_changed:
                 self.dues.pop(write.customer_id, None)
                 if write.due is not None:
