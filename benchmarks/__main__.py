@@ -23,9 +23,12 @@ from rich.table import Table
 from benchmarks.apply import apply
 from benchmarks.bonds import bonds
 from benchmarks.contact import contact
+from benchmarks.hot import hot
 from benchmarks.load import purchases
+from benchmarks.memory import memory
 from benchmarks.peers.command import peers_command
 from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
+from benchmarks.scale import scale
 from benchmarks.worker import BenchmarkError, create_all, forget_outputs, measure, settings_on
 from cli.demo.publisher import Publisher
 from cli.demo.replay import WorkerProcess
@@ -66,7 +69,10 @@ def main(context: click.Context, rounds: int, events: int, as_json: bool) -> Non
 main.add_command(apply)
 main.add_command(bonds)
 main.add_command(contact)
+main.add_command(hot)
+main.add_command(memory)
 main.add_command(peers_command)
+main.add_command(scale)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> Never:

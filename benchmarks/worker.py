@@ -106,10 +106,10 @@ async def _measure(
     while True:
         stack.check()
         worker.check()
-        at, used, busy = time.monotonic(), _cpu(stack, worker), _busy()
+        at, used, worked = time.monotonic(), _cpu(stack, worker), busy()
         now = await watermarks.look()
         if not now.committed:
-            began, cpu, others = at, used, busy
+            began, cpu, others = at, used, worked
         elif began is None:
             raise BenchmarkError("records were committed before the first look")
         if fifth is None and now.committed >= events // 5:
@@ -123,7 +123,7 @@ async def _measure(
         elif time.monotonic() - moved > _STALLED:
             raise BenchmarkError(f"nothing has moved for {_STALLED:g} s: {now}{worker.last_words()}")
         await asyncio.sleep(pause)
-    ended, used, busy = time.monotonic(), _cpu(stack, worker), _busy()
+    ended, used, worked = time.monotonic(), _cpu(stack, worker), busy()
     if began is None or cpu is None or others is None or fifth is None or committed_at is None:
         raise BenchmarkError("all was committed before the first look")
     seconds = ended - began
@@ -138,7 +138,7 @@ async def _measure(
         "changes_per_second": changes / seconds,
         "cpu_us_per_event": {name: value / events * 1e6 for name, value in spent.items()},
         # What everything else on the machine took meanwhile, this benchmark included.
-        "other_cores": max(0.0, (busy - others - sum(spent.values())) / seconds),
+        "other_cores": max(0.0, (worked - others - sum(spent.values())) / seconds),
         "outcomes": _outcomes(worker, events),
     }
 
@@ -155,7 +155,7 @@ def _cpu(stack: LocalStack, worker: WorkerProcess) -> dict[str, float]:
     return taken
 
 
-def _busy() -> float:
+def busy() -> float:
     """CPU seconds that the machine has worked so far."""
     times = psutil.cpu_times()
     return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
@@ -175,12 +175,25 @@ async def _changes(settings: Settings, partitions: int) -> int:
 
 def _outcomes(worker: WorkerProcess, events: int) -> Mapping[str, int]:
     """What became of the records, by the worker's own count. Raises BenchmarkError where not all were counted."""
+    outcomes = outcomes_of(metrics_of(worker))
+    if outcomes.get("counted") != events:
+        raise BenchmarkError(f"of {events} events the worker counted other than all: {outcomes}")
+    return outcomes
+
+
+def metrics_of(worker: WorkerProcess) -> str:
+    """What a worker tells of itself. Raises OSError where it does not answer."""
     with urllib.request.urlopen(f"http://{HOST}:{worker.port}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    found = re.findall(r'^kizuna_events_total\{outcome="(\w+)",topic="[a-z-]+"\} (\S+)', text, re.MULTILINE)
+        text: str = answer.read().decode()
+    return text
+
+
+def outcomes_of(metrics: str) -> dict[str, int]:
+    """Records by what became of them, over all inputs."""
+    found = re.findall(
+        r'^kizuna_events_total\{outcome="(\w+)",topic="[a-z-]+"\} (\S+)', metrics, re.MULTILINE
+    )
     outcomes: dict[str, int] = {}
     for outcome, count in found:
         outcomes[outcome] = outcomes.get(outcome, 0) + int(float(count))
-    if outcomes.get("counted") != events:
-        raise BenchmarkError(f"of {events} events the worker counted other than all: {outcomes}")
     return outcomes

@@ -1,0 +1,332 @@
+"""`make bench ARGS=memory`: what a customer takes in Redis and in a worker, and whether that grows with the history.
+See docs/performance.md."""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import psutil
+from redis import Redis
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.holdings import KINDS, Holdings, forget, take_holdings
+from benchmarks.orders import DAY_MS, in_parts, mixed, purchases, write_program
+from benchmarks.peers.watching import peak_memory
+from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
+from benchmarks.worker import create_all, measure, settings_on
+from cli.demo.data import Event
+from cli.demo.publisher import Publisher
+from cli.demo.replay import WorkerProcess
+from cli.local_stack import LocalStack
+from streams.preflight import read_program
+from streams.topics import DEFAULT_PARTITIONS, administration
+
+#: Bytes in Redis by byte of what was put there, with the names of keys; and of ten times the history by those of one.
+TARGET = 1.5
+TARGET_HISTORY = 1.05
+#: A worker with so many times the customers that its cache takes may have so many times the memory.
+TARGET_WORKER = 1.1
+
+SIZES = (10, 60, 500)
+PARTS = ("sizes", "history", "worker")
+
+_BEGIN = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1000)
+
+#: Days of the window where all orders are in it, and over how many of them they are spread.
+_WINDOW, _SPREAD = 365, 360
+#: The same, short, where most of the history has left it; and days of the ledger, which is longer.
+_SHORT_WINDOW, _SHORT_LEDGER = 36, 54
+#: Orders of a customer in a day of that history, refunds and touchpoints besides.
+_PER_DAY = 2 / 3
+#: Orders of each customer where a worker's cache is measured, and the fewest bytes that they can take in memory.
+_CACHED_ORDERS = 10
+_LEAST = 1_000
+
+
+@click.command()
+@click.option(
+    "--events",
+    type=click.IntRange(5_000),
+    default=600_000,
+    show_default=True,
+    help="Purchases of each size: so many customers that they have 10, 60 and 500 each.",
+)
+@click.option(
+    "--history",
+    type=click.IntRange(100),
+    default=2_000,
+    show_default=True,
+    help="Customers whose history is once, and ten times, what is remembered (600 purchases each).",
+)
+@click.option(
+    "--cache",
+    type=click.IntRange(500),
+    default=20_000,
+    show_default=True,
+    help="KIZUNA_CACHE_CUSTOMERS of the workers: five times as many customers buy ten times each.",
+)
+@click.option("--parts", default=",".join(PARTS), show_default=True, help="Which, separated by commas.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, all else to stderr.")
+def memory(events: int, history: int, cache: int, parts: str, as_json: bool) -> None:
+    """Measure bytes by customer in Redis, by size and by length of history, and in a worker."""
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    console.width = max(console.width, 118)  # for the tables, also where the output is no terminal
+    wanted = [part.strip() for part in parts.split(",")]
+    if not wanted or not set(wanted) <= set(PARTS):
+        raise click.UsageError(f"--parts takes some of {', '.join(PARTS)}")
+    report(lambda: _run(events, history, cache, wanted, console), _show, console, as_json, "memory-")
+
+
+def _run(events: int, history: int, cache: int, parts: list[str], console: Console) -> Numbers:
+    told: Numbers = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "partitions": DEFAULT_PARTITIONS,
+    }
+    with LocalStack() as stack:
+        bench = _Bench(stack, console)
+        told["redis"] = bench.server()
+        if "sizes" in parts:
+            told["sizes"] = {str(size): _size(bench, size, events) for size in SIZES}
+        if "history" in parts:
+            told["history"] = _history(bench, history)
+        if "worker" in parts:
+            told["worker"] = _worker(bench, cache)
+    return told
+
+
+class _Worker(WorkerProcess):
+    """One that keeps in mind how much memory it had when it was asked to stop, and at most."""
+
+    rss = peak = 0
+
+    def stop(self, timeout: float = 20.0) -> None:
+        if self.running:
+            self.rss, self.peak = psutil.Process(self.pid).memory_info().rss, peak_memory(self.pid)
+        super().stop(timeout)
+
+
+class _Bench:
+    """The servers of a run, on which one worker after the other reads a flow of its own."""
+
+    def __init__(self, stack: LocalStack, console: Console) -> None:
+        self._stack, self._console = stack, console
+        self.redis: Any = Redis.from_url(stack.redis_url)
+
+    def server(self) -> Numbers:
+        """Which server it is, and how it takes memory."""
+        told: Any = {**self.redis.info("server"), **self.redis.info("memory")}
+        names = ("server_name", "valkey_version", "redis_version", "mem_allocator")
+        return {name: told[name] for name in names if name in told}
+
+    def say(self, what: str) -> None:
+        """Tell how far it is."""
+        self._console.print(what)
+
+    def program(self, name: str, window: int, ledger: int) -> Path:
+        """A program of so many days."""
+        return write_program(self._stack.data_dir / f"{name}.toml", window, ledger)
+
+    def read(
+        self, name: str, program: Path, events: Iterable[Event], customers: list[str], cache: int = 1_000_000
+    ) -> tuple[Holdings, Numbers]:
+        """A worker reads all of it, in topics and a store of its own; what Redis then holds, and the worker's numbers.
+
+        Raises BenchmarkError where it did not count every event.
+        """
+        forget(self.redis)
+        settings = settings_on(self._stack, str(program)).but(
+            topic_prefix=f"{name}.", group=name, redis_prefix="loyalty", cache_customers=cache
+        )
+        create_all(settings, DEFAULT_PARTITIONS)
+        count = 0
+        for part in in_parts(events):
+            asyncio.run(Publisher(settings, DEFAULT_PARTITIONS, part).run())
+            count += len(part)
+        worker = _Worker(self._stack.data_dir / name, settings, RESULTS / "logs" / f"memory-{name}.log")
+        told = asyncio.run(
+            measure(
+                self._stack,
+                settings,
+                read_program(settings.program),
+                DEFAULT_PARTITIONS,
+                count,
+                worker,
+                settle=True,
+            )
+        )
+        found = take_holdings(self.redis, settings.redis_prefix, DEFAULT_PARTITIONS, customers)
+        with administration(settings) as admin:
+            admin.delete_topics([topic for topic in admin.list_topics() if topic.startswith(f"{name}.")])
+        return found, {
+            "events": count,
+            "whole_per_second": told["whole_per_second"],
+            "rss": worker.rss,
+            "peak": worker.peak,
+        }
+
+
+def _names(count: int) -> list[str]:
+    return [f"c{number:07d}" for number in range(count)]
+
+
+def _at_random(
+    customers: list[str], orders: int, days: float, seed: int, *, exactly: bool
+) -> Iterable[tuple[str, int]]:
+    """So many orders of each customer, or in the mean, in order of time, over so many days."""
+    draw = np.random.Generator(np.random.PCG64(seed))
+    count = len(customers) * orders
+    if exactly:
+        who = draw.permutation(np.repeat(np.arange(len(customers)), orders))
+    else:
+        who = draw.integers(len(customers), size=count)
+        who[: len(customers)] = draw.permutation(len(customers))  # nobody is left out
+    times = np.sort((draw.random(count) * days * DAY_MS).astype(np.int64)) + _BEGIN
+    return zip((customers[number] for number in who.tolist()), times.tolist(), strict=True)
+
+
+def _size(bench: _Bench, size: int, events: int) -> Numbers:
+    customers = _names(max(1, events // size))
+    bench.say(f"{size} orders in the window: {len(customers):,} customers")
+    program = bench.program("sizes", _WINDOW, _WINDOW)
+    buys = _at_random(customers, size, _SPREAD, 1, exactly=True)
+    found, worker = bench.read(f"size-{size}", program, purchases(buys, "o"), customers)
+    told = found.told() | {"orders": size, "worker": worker}
+    bench.say(f"  {told['used']:,.0f} bytes each, {told['ratio_content']:.2f} of what was put there")
+    return told
+
+
+def _history(bench: _Bench, count: int) -> Numbers:
+    """Once: as long as the ledger and the window, after which as much is forgotten as comes; and ten times that."""
+    customers = _names(count)
+    program = bench.program("history", _SHORT_WINDOW, _SHORT_LEDGER)
+    once = _SHORT_WINDOW + _SHORT_LEDGER
+    told: Numbers = {"window_days": _SHORT_WINDOW, "ledger_days": _SHORT_LEDGER, "runs": {}}
+    for times in (1, 10):
+        days = once * times
+        bench.say(f"a history of {days} days: {count:,} customers")
+        buys = _at_random(customers, round(days * _PER_DAY), days, times, exactly=False)
+        found, worker = bench.read(f"history-{times}", program, mixed(buys, "o"), customers)
+        told["runs"][str(times)] = found.told() | {"days": days, "worker": worker}
+        bench.say(f"  {found.used / count:,.0f} bytes each")
+    first, last = told["runs"]["1"], told["runs"]["10"]
+    return told | {"ratio": last["used"] / first["used"], "ratio_content": last["content"] / first["content"]}
+
+
+def _worker(bench: _Bench, cache: int) -> Numbers:
+    """The memory of a worker whose cache takes less than half of the customers, a fifth of them, and all."""
+    program = bench.program("worker", _WINDOW, _WINDOW)
+    told: Numbers = {"cache": cache, "orders": _CACHED_ORDERS, "runs": {}}
+    every = 5 * cache
+    for name, limit, count in (
+        ("half", cache, every // 2),
+        ("fifth", cache, every),
+        ("all", 2 * every, every),
+    ):
+        customers = _names(count)
+        bench.say(f"a cache of {limit:,}, {count:,} customers")
+        buys = _at_random(customers, _CACHED_ORDERS, _SPREAD, 1, exactly=True)
+        _, worker = bench.read(f"worker-{name}", program, purchases(buys, "o"), customers, limit)
+        told["runs"][name] = worker | {"limit": limit, "customers": count}
+        bench.say(f"  {worker['rss'] / 1e6:,.0f} MB, {worker['peak'] / 1e6:,.0f} at most")
+    half, fifth, whole = (told["runs"][name] for name in ("half", "fifth", "all"))
+    each = (whole["rss"] - fifth["rss"]) / (every - cache)
+    return told | {
+        "ratio": fifth["rss"] / half["rss"],
+        "bytes_by_cached_customer": each,
+        "bytes_without_cache": fifth["rss"] - each * cache,
+    }
+
+
+def _show(told: Numbers, console: Console) -> None:
+    if "sizes" in told:
+        _show_sizes(told["sizes"], console)
+    if "history" in told:
+        _show_history(told["history"], console)
+    if "worker" in told:
+        _show_worker(told["worker"], console)
+    console.print(machine_line(told["machine"]))
+    console.print(f"Redis: {told['redis']}", markup=False)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="right" if column != columns[0] else "left", no_wrap=True)
+    return table
+
+
+def _verdict(value: float, target: float) -> str:
+    return f"{'reached' if value <= target else '[red]missed[/red]'} ({value:.3f} of at most {target:g})"
+
+
+def _show_sizes(sizes: Numbers, console: Console) -> None:
+    table = _table("bytes in Redis by customer", "", *(f"{size} orders" for size in sizes))
+    rows: list[tuple[str, list[str]]] = [
+        ("customers", [f"{one['customers']:,}" for one in sizes.values()]),
+        ("used", [f"{one['used']:,.0f}" for one in sizes.values()]),
+    ]
+    for kind, words in KINDS.items():
+        rows += [
+            (f"  {words}: bytes", [f"{one['kinds'][kind]['content']:,.0f}" for one in sizes.values()]),
+            ("    names of keys", [f"{one['kinds'][kind]['names']:,.0f}" for one in sizes.values()]),
+            ("    takes", [f"{one['kinds'][kind]['memory']:,.0f}" for one in sizes.values()]),
+        ]
+    rows += [
+        ("  table of keys, and all else", [f"{one['beside_keys']:,.0f}" for one in sizes.values()]),
+        ("used / all bytes and names", [f"{one['ratio_content']:.2f}" for one in sizes.values()]),
+        ("used / packed bytes and names", [f"{one['ratio_packed_and_names']:.2f}" for one in sizes.values()]),
+        ("used / packed bytes", [f"{one['ratio_packed']:.2f}" for one in sizes.values()]),
+    ]
+    for name, cells in rows:
+        table.add_row(name, *cells)
+    console.print(table)
+    worst = max(one["ratio_content"] for one in sizes.values())
+    console.print(f"bytes in Redis by byte that was put there, with names: {_verdict(worst, TARGET)}")
+
+
+def _show_history(history: Numbers, console: Console) -> None:
+    table = _table(
+        f"bytes in Redis by customer, window {history['window_days']} and ledger {history['ledger_days']} days",
+        *("history", "customers", "events", "used", "all bytes and names"),
+    )
+    for one in history["runs"].values():
+        table.add_row(
+            f"{one['days']} days",
+            f"{one['customers']:,}",
+            f"{one['worker']['events']:,}",
+            f"{one['used']:,.0f}",
+            f"{one['content']:,.0f}",
+        )
+    console.print(table)
+    console.print(f"ten times the history: {_verdict(history['ratio'], TARGET_HISTORY)}")
+
+
+def _show_worker(worker: Numbers, console: Console) -> None:
+    table = _table(
+        f"memory of a worker, {worker['orders']} orders a customer",
+        *("cache", "customers", "MB at the end", "MB at most", "events/s"),
+    )
+    for one in worker["runs"].values():
+        table.add_row(
+            f"{one['limit']:,}",
+            f"{one['customers']:,}",
+            f"{one['rss'] / 1e6:,.0f}",
+            f"{one['peak'] / 1e6:,.0f}",
+            f"{one['whole_per_second']:,.0f}",
+        )
+    console.print(table)
+    if worker["bytes_by_cached_customer"] < _LEAST:
+        # What batches take on their way differs by more than that.
+        console.print("[red]bytes by customer in the cache: not measured, take a larger --cache[/red]")
+    else:
+        console.print(
+            f"{worker['bytes_by_cached_customer']:,.0f} bytes by customer in the cache, "
+            f"{worker['bytes_without_cache'] / 1e6:,.0f} MB without any"
+        )
+    console.print(f"twice the customers, the same cache: {_verdict(worker['ratio'], TARGET_WORKER)}")
