@@ -7,7 +7,7 @@ written in a transaction that is left open: a `read_committed` reader sees nothi
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -89,10 +89,7 @@ class Backlog:
 
     def read(self, watermarks: Iterable[int]) -> int:
         """How many of its purchases lie before these positions, of all partitions."""
-        return sum(
-            min(max(0, at - first), count)
-            for at, first, count in zip(watermarks, self.first, self.counts, strict=True)
-        )
+        return read_of(watermarks, self.first, self.counts)
 
     def _ends(self) -> list[int]:
         """The end of each partition, with what is not committed."""
@@ -120,3 +117,11 @@ class Backlog:
                     time.sleep(_AGAIN)
         finally:
             consumer.close()
+
+
+def read_of(watermarks: Iterable[int], first: Sequence[int], counts: Sequence[int]) -> int:
+    """Of so many records by partition, from a first position on, how many lie before these. What stands before and
+    behind them, such as the marker of a transaction, is none of them."""
+    return sum(
+        min(max(0, at - begin), count) for at, begin, count in zip(watermarks, first, counts, strict=True)
+    )

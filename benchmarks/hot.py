@@ -60,7 +60,7 @@ def hot(
 ) -> None:
     """Measure neighbours of a customer with 50,000 orders: catching up, and live, with and without its events."""
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
-    console.width = max(console.width, 110)  # for the tables, also where the output is no terminal
+    console.width = max(console.width, 120)  # for the tables, also where the output is no terminal
     wanted = [part.strip() for part in parts.split(",")]
     if not wanted or not set(wanted) <= set(PARTS):
         raise click.UsageError(f"--parts takes some of {', '.join(PARTS)}")
@@ -79,10 +79,13 @@ def hot(
             if "catching-up" in wanted:
                 told["catching_up"] = _catching_up(stack, program, orders, share, events, rounds, console)
             if "live" in wanted:
-                # Not kept: its producer would go on telling of a broker that has been stopped.
-                told["live"] = live_summary(
-                    Live(stack, program, orders, share, rate, console).run(seconds, rounds)
-                )
+                told["live"] = {
+                    str(layout): live_summary(
+                        # Not kept: its producer would go on telling of a broker that has been stopped.
+                        Live(stack, program, layout, orders, share, rate, console).run(seconds, rounds)
+                    )
+                    for layout in LAYOUTS
+                }
         return told
 
     report(run, _show, console, as_json, "hot-")
@@ -108,16 +111,25 @@ def _catching_up(
                     f"CPU of the worker {numbers['cpu_us_per_event']['workers']:.1f} µs"
                 )
     return {
-        layout: {"rounds": kinds, "slowdown": spread(slowdowns(kinds["without"], kinds["with"]))}
+        layout: {
+            "rounds": kinds,
+            "slowdown": spread(slowdowns(kinds["without"], kinds["with"])),
+            "slowdown_cpu": spread(slowdowns(kinds["without"], kinds["with"], cpu=True)),
+        }
         for layout, kinds in taken.items()
     }
 
 
-def slowdowns(without: list[Numbers], with_: list[Numbers]) -> list[float]:
+def slowdowns(without: list[Numbers], with_: list[Numbers], *, cpu: bool = False) -> list[float]:
     """Of each round: by what share the flow took longer than it would have if the hot customer's events had cost what
-    others' do. 0.1: a tenth longer."""
+    others' do, 0.1: a tenth; or by what share it took more `cpu`, of worker, broker and Redis together."""
+    if cpu:
+        return [
+            sum(more["cpu_us_per_event"].values()) / sum(less["cpu_us_per_event"].values()) - 1
+            for less, more in zip(without, with_, strict=True)
+        ]
     return [
-        more["seconds"] / (less["seconds"] * more["events"] / less["events"]) - 1
+        (more["seconds"] / more["events"]) / (less["seconds"] / less["events"]) - 1
         for less, more in zip(without, with_, strict=True)
     ]
 
@@ -128,24 +140,23 @@ def spread(values: list[float]) -> Numbers:
 
 
 def live_summary(told: Numbers) -> Numbers:
-    """The rounds of live, and medians: p99 of either kind, and the one by the other within a round."""
-    summary: Numbers = {}
-    for group in ("neighbours", "others"):
-        pairs = [
-            (one["without"][group], one["with"][group])
-            for one in told["rounds"]
-            if one["without"][group]["probes"] and one["with"][group]["probes"]
-        ]
-        if pairs:
-            summary[group] = {
-                f"{key}_{kind}": spread([pair[side][key] for pair in pairs])
-                for key in ("p50_ms", "p99_ms")
-                for side, kind in enumerate(("without", "with"))
-            } | {
-                "slowdown_p50": spread([more["p50_ms"] / less["p50_ms"] - 1 for less, more in pairs]),
-                "slowdown_p99": spread([more["p99_ms"] / less["p99_ms"] - 1 for less, more in pairs]),
-            }
-    return told | {"summary": summary}
+    """What was measured live, and by what share neighbours, and others, waited longer: of all rounds together, and the
+    spread of the rounds."""
+    slower: Numbers = {}
+    for group, pooled in told["pooled"].items():
+        rounds = [{kind: one[kind][group] for kind in ("without", "with")} for one in told["rounds"]]
+        rounds = [one for one in rounds if one["without"]["probes"] and one["with"]["probes"]]
+        if not rounds:
+            continue  # where there is one partition, all are neighbours
+        slower[group] = {
+            key: {"pooled": _slower(pooled, key)} | spread([_slower(one, key) for one in rounds])
+            for key in ("p50_ms", "p99_ms")
+        }
+    return told | {"slower": slower}
+
+
+def _slower(kinds: Numbers, key: str) -> float:
+    return float(kinds["with"][key] / kinds["without"][key] - 1)
 
 
 def _show(told: Numbers, console: Console) -> None:
@@ -153,7 +164,7 @@ def _show(told: Numbers, console: Console) -> None:
         table = Table(
             title=f"{told['events']:,} events of neighbours, with and without {told['share']:.0%} more"
         )
-        _columns(table, "", "without, events/s", "with, events/s", "slower, median", "min – max")
+        _columns(table, "", "events/s without", "with", "slower, median", "min – max", "CPU")
         for row in _catching_up_rows(told["catching_up"]):
             table.add_row(*row)
         console.print(table)
@@ -172,37 +183,43 @@ def _catching_up_rows(layouts: Numbers) -> Iterator[list[str]]:
         ]
         slower = one["slowdown"]
         yield [
-            f"{layout} partitions" if layout != "1" else "one partition",
+            _layout(layout),
             *rates,
             f"{slower['median']:+.1%}",
             f"{slower['min']:+.1%} – {slower['max']:+.1%}",
+            f"{one['slowdown_cpu']['median']:+.1%}",
         ]
 
 
 def _show_live(told: Numbers, console: Console) -> None:
-    live = told["live"]
-    table = Table(
-        title=f"live, {told['rate']:,} events/s of neighbours, milliseconds (medians of the rounds)"
+    table = Table(title=f"live, {told['rate']:,} events/s of neighbours, milliseconds, all rounds together")
+    _columns(
+        table, "probes", "p50 without", "with", "p99 without", "with", "p99 slower", "by round, min – max"
     )
-    _columns(table, "probes", "p50 without", "p50 with", "p99 without", "p99 with", "p99 slower, min – max")
-    names = {"neighbours": "in the hot customer's partition", "others": "in other partitions"}
-    for group, one in live["summary"].items():
-        slower = one["slowdown_p99"]
-        table.add_row(
-            names[group],
-            *(
-                f"{one[f'{key}_{kind}']['median']:.1f}"
-                for key in ("p50_ms", "p99_ms")
-                for kind in ("without", "with")
-            ),
-            f"{slower['median']:+.1%}, {slower['min']:+.1%} – {slower['max']:+.1%}",
-        )
+    names = {"neighbours": "its own", "others": "others"}
+    for layout, live in told["live"].items():
+        for group, slower in live["slower"].items():
+            pooled = live["pooled"][group]
+            table.add_row(
+                f"{_layout(layout)}: {names[group]}",
+                *(f"{pooled[kind][key]:.1f}" for key in ("p50_ms", "p99_ms") for kind in ("without", "with")),
+                f"{slower['p99_ms']['pooled']:+.1%}",
+                f"{slower['p99_ms']['min']:+.1%} – {slower['p99_ms']['max']:+.1%}",
+            )
     console.print(table)
-    cores = {
-        kind: median(one[kind]["cores"]["workers"] for one in live["rounds"]) for kind in ("without", "with")
-    }
-    console.print(f"the worker: {cores['without']:.2f} cores without, {cores['with']:.2f} with")
-    console.print(f"live, p99: {_verdict(live['summary']['neighbours']['slowdown_p99']['median'])}")
+    for layout, live in told["live"].items():
+        cores = {
+            kind: median(one[kind]["cores"]["workers"] for one in live["rounds"])
+            for kind in ("without", "with")
+        }
+        console.print(
+            f"{_layout(layout)}: the worker takes {cores['without']:.2f} cores without, {cores['with']:.2f} with; "
+            f"p99: {_verdict(live['slower']['neighbours']['p99_ms']['pooled'])}"
+        )
+
+
+def _layout(partitions: str) -> str:
+    return "one partition" if partitions == "1" else f"{partitions} partitions"
 
 
 def _columns(table: Table, *names: str) -> None:

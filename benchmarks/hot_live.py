@@ -21,7 +21,6 @@ from streams.keys import ShardKeys
 from streams.placement import Placement
 from streams.protocols import PURCHASES
 from streams.settings import ClockKind, Settings
-from streams.topics import DEFAULT_PARTITIONS
 
 #: Neighbours, who have bought once; seconds of flow before anything is measured; without progress after which something
 #: is wrong; by which the load may be behind its rate; between two looks.
@@ -57,16 +56,24 @@ class Live:
     """One worker, one flow."""
 
     def __init__(
-        self, stack: LocalStack, program: Path, orders: int, share: float, rate: int, console: Console
+        self,
+        stack: LocalStack,
+        program: Path,
+        partitions: int,
+        orders: int,
+        share: float,
+        rate: int,
+        console: Console,
     ) -> None:
-        self._orders, self._console = orders, console
+        self._partitions, self._orders, self._console = partitions, orders, console
+        mark = f"hot-live-{partitions}"
         self._settings = settings_on(stack, str(program)).but(
-            clock=ClockKind.WALL, topic_prefix="live.", group="live", redis_prefix="live"
+            clock=ClockKind.WALL, topic_prefix=f"{mark}.", group=mark, redis_prefix=mark
         )
         self._redis: Any = Redis.from_url(stack.redis_url)
-        self._group = Group(stack, stack.redis, self._settings, DEFAULT_PARTITIONS, 1, "hot-live")
-        self._load = HotLoad(self._settings, DEFAULT_PARTITIONS, rate, _CUSTOMERS, share)
-        self._subscriber = Subscriber(self._settings, DEFAULT_PARTITIONS, "member")
+        self._group = Group(stack, stack.redis, self._settings, self._partitions, 1, mark)
+        self._load = HotLoad(self._settings, self._partitions, rate, _CUSTOMERS, share)
+        self._subscriber = Subscriber(self._settings, self._partitions, "member")
 
     def run(self, seconds: int, rounds: int) -> Numbers:
         """So many stretches without and with the hot customer, in turn, of so many seconds.
@@ -74,7 +81,7 @@ class Live:
         Raises BenchmarkError where the load could not keep its rate, or a change does not come.
         """
         forget(self._redis)
-        create_all(self._settings, DEFAULT_PARTITIONS)
+        create_all(self._settings, self._partitions)
         self._subscriber.start()
         try:
             self._group.start()
@@ -98,7 +105,7 @@ class Live:
 
     def _fill(self) -> None:
         self._console.print(f"loading {_CUSTOMERS:,} neighbours, and {self._orders:,} orders of one")
-        sender = Sender(self._settings, DEFAULT_PARTITIONS)
+        sender = Sender(self._settings, self._partitions)
         now = int(time.time() * 1000)
         # Within the last year, so that nothing leaves the window meanwhile.
         for order in range(self._orders):
@@ -107,9 +114,9 @@ class Live:
             if not order % 1_000:
                 sender.poll()
         sender.finish()
-        load(self._settings, DEFAULT_PARTITIONS, ("10.00" for _ in range(_CUSTOMERS)))
+        load(self._settings, self._partitions, ("10.00" for _ in range(_CUSTOMERS)))
         self._wait_read(self._orders + _CUSTOMERS)
-        held = orders_in_window(self._redis, self._settings, DEFAULT_PARTITIONS)
+        held = orders_in_window(self._redis, self._settings, self._partitions)
         if held != self._orders:
             raise BenchmarkError(f"the hot customer has {held:,} orders in the window, not {self._orders:,}")
 
@@ -131,24 +138,33 @@ class Live:
         return stretches
 
     def _told(self, rounds: list[dict[str, Numbers]]) -> Numbers:
-        place = Placement(DEFAULT_PARTITIONS).of
+        place = Placement(self._partitions).of
         home = place(HOT)[1]
-        near: list[Probe] = []
-        far: list[Probe] = []
+        probes: dict[str, list[Probe]] = {"neighbours": [], "others": []}
         for number, probe in enumerate(measured(self._load, self._subscriber)):
-            (near if place(f"probe-{number}")[1] == home else far).append(probe)
-        for stretches in rounds:
-            for stretch in stretches.values():
-                for name, probes in (("neighbours", near), ("others", far)):
-                    stretch[name] = _delays(probes, stretch["start"], stretch["end"])
-        return {"rounds": rounds, "customers": _CUSTOMERS, "load_behind_ms": self._load.behind * 1000}
+            near = place(f"probe-{number}")[1] == home
+            probes["neighbours" if near else "others"].append(probe)
+        pooled: Numbers = {}
+        for group, every in probes.items():
+            for kind in ("without", "with"):
+                stretches = [one[kind] for one in rounds]
+                found = [_within(every, stretch) for stretch in stretches]
+                for stretch, delays in zip(stretches, found, strict=True):
+                    stretch[group] = in_ms(delays)
+                pooled.setdefault(group, {})[kind] = in_ms([delay for delays in found for delay in delays])
+        return {
+            "customers": _CUSTOMERS,
+            "load_behind_ms": self._load.behind * 1000,
+            "rounds": rounds,
+            "pooled": pooled,
+        }
 
     def _check(self) -> None:
         if self._load.behind > _BEHIND:
             raise BenchmarkError(f"the load was {self._load.behind:.1f} s behind its rate")
         if self._subscriber.torn:
             raise BenchmarkError(f"changes are missing: {self._subscriber.torn[:5]}")
-        held = orders_in_window(self._redis, self._settings, DEFAULT_PARTITIONS)
+        held = orders_in_window(self._redis, self._settings, self._partitions)
         if held != self._orders + self._load.hot:
             raise BenchmarkError(
                 f"the hot customer has {held:,} orders, not {self._orders + self._load.hot:,}"
@@ -165,7 +181,7 @@ class Live:
 
     def _wait_read(self, events: int) -> None:
         """Until so many purchases are committed and all that came of them is published."""
-        shards = [ShardKeys(self._settings.redis_prefix, p) for p in range(DEFAULT_PARTITIONS)]
+        shards = [ShardKeys(self._settings.redis_prefix, p) for p in range(self._partitions)]
         give_up = time.monotonic() + _STALLED
         while True:
             self._group.check()
@@ -192,14 +208,18 @@ class Live:
             time.sleep(_LOOK)
 
 
-def _delays(probes: list[Probe], start: float, end: float) -> Numbers:
-    """Milliseconds of those that were sent in a stretch."""
-    found = [probe.read - probe.sent for probe in probes if start <= probe.sent < end]
-    told: Numbers = {"probes": len(found)}
-    if found:
+def _within(probes: list[Probe], stretch: Numbers) -> list[float]:
+    """Seconds that those took which were sent in a stretch."""
+    return [probe.read - probe.sent for probe in probes if stretch["start"] <= probe.sent < stretch["end"]]
+
+
+def in_ms(delays: list[float]) -> Numbers:
+    """How many, and milliseconds by rank."""
+    told: Numbers = {"probes": len(delays)}
+    if delays:
         told |= {
-            "p50_ms": percentile(found, 0.5) * 1000,
-            "p99_ms": percentile(found, 0.99) * 1000,
-            "max_ms": max(found) * 1000,
+            "p50_ms": percentile(delays, 0.5) * 1000,
+            "p99_ms": percentile(delays, 0.99) * 1000,
+            "max_ms": max(delays) * 1000,
         }
     return told

@@ -12,12 +12,12 @@ import numpy as np
 import psutil
 from redis import Redis
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.holdings import KINDS, Holdings, forget, take_holdings
+from benchmarks.holdings import Holdings, forget, take_holdings
+from benchmarks.memory_table import show
 from benchmarks.orders import DAY_MS, in_parts, mixed, purchases, write_program
 from benchmarks.peers.watching import peak_memory
-from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
+from benchmarks.results import RESULTS, Numbers, machine, report
 from benchmarks.worker import create_all, measure, settings_on
 from cli.demo.data import Event
 from cli.demo.publisher import Publisher
@@ -25,12 +25,6 @@ from cli.demo.replay import WorkerProcess
 from cli.local_stack import LocalStack
 from streams.preflight import read_program
 from streams.topics import DEFAULT_PARTITIONS, administration
-
-#: Bytes in Redis by byte of what was put there, with the names of keys; and of ten times the history by those of one.
-TARGET = 1.5
-TARGET_HISTORY = 1.05
-#: A worker with so many times the customers that its cache takes may have so many times the memory.
-TARGET_WORKER = 1.1
 
 SIZES = (10, 60, 500)
 PARTS = ("sizes", "history", "worker")
@@ -43,9 +37,8 @@ _WINDOW, _SPREAD = 365, 360
 _SHORT_WINDOW, _SHORT_LEDGER = 36, 54
 #: Orders of a customer in a day of that history, refunds and touchpoints besides.
 _PER_DAY = 2 / 3
-#: Orders of each customer where a worker's cache is measured, and the fewest bytes that they can take in memory.
+#: Orders of each customer where a worker's cache is measured.
 _CACHED_ORDERS = 10
-_LEAST = 1_000
 
 
 @click.command()
@@ -79,7 +72,7 @@ def memory(events: int, history: int, cache: int, parts: str, as_json: bool) -> 
     wanted = [part.strip() for part in parts.split(",")]
     if not wanted or not set(wanted) <= set(PARTS):
         raise click.UsageError(f"--parts takes some of {', '.join(PARTS)}")
-    report(lambda: _run(events, history, cache, wanted, console), _show, console, as_json, "memory-")
+    report(lambda: _run(events, history, cache, wanted, console), show, console, as_json, "memory-")
 
 
 def _run(events: int, history: int, cache: int, parts: list[str], console: Console) -> Numbers:
@@ -175,7 +168,7 @@ def _names(count: int) -> list[str]:
     return [f"c{number:07d}" for number in range(count)]
 
 
-def _at_random(
+def at_random(
     customers: list[str], orders: int, days: float, seed: int, *, exactly: bool
 ) -> Iterable[tuple[str, int]]:
     """So many orders of each customer, or in the mean, in order of time, over so many days."""
@@ -194,7 +187,7 @@ def _size(bench: _Bench, size: int, events: int) -> Numbers:
     customers = _names(max(1, events // size))
     bench.say(f"{size} orders in the window: {len(customers):,} customers")
     program = bench.program("sizes", _WINDOW, _WINDOW)
-    buys = _at_random(customers, size, _SPREAD, 1, exactly=True)
+    buys = at_random(customers, size, _SPREAD, 1, exactly=True)
     found, worker = bench.read(f"size-{size}", program, purchases(buys, "o"), customers)
     told = found.told() | {"orders": size, "worker": worker}
     bench.say(f"  {told['used']:,.0f} bytes each, {told['ratio_content']:.2f} of what was put there")
@@ -210,7 +203,7 @@ def _history(bench: _Bench, count: int) -> Numbers:
     for times in (1, 10):
         days = once * times
         bench.say(f"a history of {days} days: {count:,} customers")
-        buys = _at_random(customers, round(days * _PER_DAY), days, times, exactly=False)
+        buys = at_random(customers, round(days * _PER_DAY), days, times, exactly=False)
         found, worker = bench.read(f"history-{times}", program, mixed(buys, "o"), customers)
         told["runs"][str(times)] = found.told() | {"days": days, "worker": worker}
         bench.say(f"  {found.used / count:,.0f} bytes each")
@@ -230,7 +223,7 @@ def _worker(bench: _Bench, cache: int) -> Numbers:
     ):
         customers = _names(count)
         bench.say(f"a cache of {limit:,}, {count:,} customers")
-        buys = _at_random(customers, _CACHED_ORDERS, _SPREAD, 1, exactly=True)
+        buys = at_random(customers, _CACHED_ORDERS, _SPREAD, 1, exactly=True)
         _, worker = bench.read(f"worker-{name}", program, purchases(buys, "o"), customers, limit)
         told["runs"][name] = worker | {"limit": limit, "customers": count}
         bench.say(f"  {worker['rss'] / 1e6:,.0f} MB, {worker['peak'] / 1e6:,.0f} at most")
@@ -241,92 +234,3 @@ def _worker(bench: _Bench, cache: int) -> Numbers:
         "bytes_by_cached_customer": each,
         "bytes_without_cache": fifth["rss"] - each * cache,
     }
-
-
-def _show(told: Numbers, console: Console) -> None:
-    if "sizes" in told:
-        _show_sizes(told["sizes"], console)
-    if "history" in told:
-        _show_history(told["history"], console)
-    if "worker" in told:
-        _show_worker(told["worker"], console)
-    console.print(machine_line(told["machine"]))
-    console.print(f"Redis: {told['redis']}", markup=False)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title)
-    for column in columns:
-        table.add_column(column, justify="right" if column != columns[0] else "left", no_wrap=True)
-    return table
-
-
-def _verdict(value: float, target: float) -> str:
-    return f"{'reached' if value <= target else '[red]missed[/red]'} ({value:.3f} of at most {target:g})"
-
-
-def _show_sizes(sizes: Numbers, console: Console) -> None:
-    table = _table("bytes in Redis by customer", "", *(f"{size} orders" for size in sizes))
-    rows: list[tuple[str, list[str]]] = [
-        ("customers", [f"{one['customers']:,}" for one in sizes.values()]),
-        ("used", [f"{one['used']:,.0f}" for one in sizes.values()]),
-    ]
-    for kind, words in KINDS.items():
-        rows += [
-            (f"  {words}: bytes", [f"{one['kinds'][kind]['content']:,.0f}" for one in sizes.values()]),
-            ("    names of keys", [f"{one['kinds'][kind]['names']:,.0f}" for one in sizes.values()]),
-            ("    takes", [f"{one['kinds'][kind]['memory']:,.0f}" for one in sizes.values()]),
-        ]
-    rows += [
-        ("  table of keys, and all else", [f"{one['beside_keys']:,.0f}" for one in sizes.values()]),
-        ("used / all bytes and names", [f"{one['ratio_content']:.2f}" for one in sizes.values()]),
-        ("used / packed bytes and names", [f"{one['ratio_packed_and_names']:.2f}" for one in sizes.values()]),
-        ("used / packed bytes", [f"{one['ratio_packed']:.2f}" for one in sizes.values()]),
-    ]
-    for name, cells in rows:
-        table.add_row(name, *cells)
-    console.print(table)
-    worst = max(one["ratio_content"] for one in sizes.values())
-    console.print(f"bytes in Redis by byte that was put there, with names: {_verdict(worst, TARGET)}")
-
-
-def _show_history(history: Numbers, console: Console) -> None:
-    table = _table(
-        f"bytes in Redis by customer, window {history['window_days']} and ledger {history['ledger_days']} days",
-        *("history", "customers", "events", "used", "all bytes and names"),
-    )
-    for one in history["runs"].values():
-        table.add_row(
-            f"{one['days']} days",
-            f"{one['customers']:,}",
-            f"{one['worker']['events']:,}",
-            f"{one['used']:,.0f}",
-            f"{one['content']:,.0f}",
-        )
-    console.print(table)
-    console.print(f"ten times the history: {_verdict(history['ratio'], TARGET_HISTORY)}")
-
-
-def _show_worker(worker: Numbers, console: Console) -> None:
-    table = _table(
-        f"memory of a worker, {worker['orders']} orders a customer",
-        *("cache", "customers", "MB at the end", "MB at most", "events/s"),
-    )
-    for one in worker["runs"].values():
-        table.add_row(
-            f"{one['limit']:,}",
-            f"{one['customers']:,}",
-            f"{one['rss'] / 1e6:,.0f}",
-            f"{one['peak'] / 1e6:,.0f}",
-            f"{one['whole_per_second']:,.0f}",
-        )
-    console.print(table)
-    if worker["bytes_by_cached_customer"] < _LEAST:
-        # What batches take on their way differs by more than that.
-        console.print("[red]bytes by customer in the cache: not measured, take a larger --cache[/red]")
-    else:
-        console.print(
-            f"{worker['bytes_by_cached_customer']:,.0f} bytes by customer in the cache, "
-            f"{worker['bytes_without_cache'] / 1e6:,.0f} MB without any"
-        )
-    console.print(f"twice the customers, the same cache: {_verdict(worker['ratio'], TARGET_WORKER)}")

@@ -117,7 +117,7 @@ def _run(setups: list[Setup], rounds: int, events: int, rebuild: bool, console: 
             for setup in setups[turn:] + setups[:turn]:
                 taken[setup.name].append(bench.round(setup, redis[setup.cluster], number))
     for partitions in {setup.partitions for setup in setups}:
-        _agree([one for setup in setups if setup.partitions == partitions for one in taken[setup.name]])
+        agree([one for setup in setups if setup.partitions == partitions for one in taken[setup.name]])
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": found,
@@ -133,7 +133,7 @@ def _single(stack: LocalStack) -> ValkeyServer:
     return stack.redis
 
 
-def _agree(rounds: Sequence[Numbers]) -> None:
+def agree(rounds: Sequence[Numbers]) -> None:
     """The same events bring the same changes, whoever works on them."""
     changes = {one["changes"] for one in rounds}
     if len(changes) > 1:
