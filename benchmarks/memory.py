@@ -61,7 +61,7 @@ _CACHED_ORDERS = 10
     type=click.IntRange(500),
     default=20_000,
     show_default=True,
-    help="KIZUNA_CACHE_CUSTOMERS of the workers: five times as many customers buy ten times each.",
+    help="KIZUNA_CACHE_CUSTOMERS of the workers: five and ten times as many customers buy ten times each.",
 )
 @click.option("--parts", default=",".join(PARTS), show_default=True, help="Which, separated by commas.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, all else to stderr.")
@@ -212,25 +212,21 @@ def _history(bench: _Bench, count: int) -> Numbers:
 
 
 def _worker(bench: _Bench, cache: int) -> Numbers:
-    """The memory of a worker whose cache takes less than half of the customers, a fifth of them, and all."""
+    """The memory of a worker whose cache takes a fifth of the customers, a tenth, and all of them."""
     program = bench.program("worker", _WINDOW, _WINDOW)
     told: Numbers = {"cache": cache, "orders": _CACHED_ORDERS, "runs": {}}
-    every = 5 * cache
-    for name, limit, count in (
-        ("half", cache, every // 2),
-        ("fifth", cache, every),
-        ("all", 2 * every, every),
-    ):
+    fifth, tenth = 5 * cache, 10 * cache
+    for name, limit, count in (("fifth", cache, fifth), ("tenth", cache, tenth), ("all", 2 * fifth, fifth)):
         customers = _names(count)
         bench.say(f"a cache of {limit:,}, {count:,} customers")
         buys = at_random(customers, _CACHED_ORDERS, _SPREAD, 1, exactly=True)
         _, worker = bench.read(f"worker-{name}", program, purchases(buys, "o"), customers, limit)
         told["runs"][name] = worker | {"limit": limit, "customers": count}
         bench.say(f"  {worker['rss'] / 1e6:,.0f} MB, {worker['peak'] / 1e6:,.0f} at most")
-    half, fifth, whole = (told["runs"][name] for name in ("half", "fifth", "all"))
-    each = (whole["rss"] - fifth["rss"]) / (every - cache)
+    rss = {name: one["rss"] for name, one in told["runs"].items()}
+    each = (rss["all"] - rss["fifth"]) / (fifth - cache)
     return told | {
-        "ratio": fifth["rss"] / half["rss"],
+        "ratio": rss["tenth"] / rss["fifth"],
         "bytes_by_cached_customer": each,
-        "bytes_without_cache": fifth["rss"] - each * cache,
+        "bytes_without_cache": rss["fifth"] - each * cache,
     }
