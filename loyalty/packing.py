@@ -349,10 +349,13 @@ def _flat(pairs: Any) -> tuple[int, ...] | None:
     return tuple(number for pair in pairs for number in pair) or None
 
 
-def _runs(numbers: Mapping[int, Any]) -> list[int]:
+def _runs(numbers: dict[int, Any]) -> list[int]:
     """Rising numbers as runs: 3, 4, 5, 9 are 3, 6, 9, 10."""
     if not numbers:
         return []
+    first, last = next(iter(numbers)), next(reversed(numbers))
+    if last - first + 1 == len(numbers):  # of thousands of pages hardly one is missing
+        return [first, last + 1]
     rising = list(numbers)
     runs = [rising[0]]
     for before, after in pairwise(rising):
