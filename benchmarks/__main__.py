@@ -1,6 +1,7 @@
 """`make bench`: rounds of a bare reader and of one worker, in turn, on one broker. See docs/performance.md.
 
-`make bench ARGS=apply`, `ARGS=bonds`, `ARGS=contact` and `ARGS=peers` are other benchmarks, in modules of these names.
+`make bench ARGS=apply`, `ARGS=bonds`, `ARGS=contact`, `ARGS=hot`, `ARGS=memory`, `ARGS=peers` and `ARGS=scale` are
+other benchmarks, in modules of these names.
 """
 
 import asyncio

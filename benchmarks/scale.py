@@ -85,7 +85,7 @@ class Setup(NamedTuple):
 def scale(rounds: int, events: int, partitions: str, cluster: bool, rebuild: bool, as_json: bool) -> None:
     """Measure how one, two and three workers catch up, and a rebuild beside them."""
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
-    console.width = max(console.width, 130)  # for the table, also where the output is no terminal
+    console.width = max(console.width, 140)  # for the table, also where the output is no terminal
     try:
         numbers = [int(one) for one in partitions.split(",")]
     except ValueError:

@@ -27,6 +27,9 @@ def summary(setups: Mapping[str, Any], taken: Mapping[str, Sequence[Numbers]], c
                 [a["whole_per_second"] / b["whole_per_second"] for a, b in _pairs(rounds, one)]
             ),
             "of_the_machine": spread([of_the_machine(a, b, cores) for a, b in _pairs(rounds, one)]),
+            "of_what_was_free": spread(
+                [of_the_machine(a, b, cores - a["other_cores"]) for a, b in _pairs(rounds, one)]
+            ),
             "uneven": spread(
                 [max(each["events_by_worker"]) / min(each["events_by_worker"]) for each in rounds]
             ),
@@ -48,8 +51,8 @@ def summary(setups: Mapping[str, Any], taken: Mapping[str, Sequence[Numbers]], c
     return told
 
 
-def of_the_machine(several: Numbers, one: Numbers, cores: int) -> float:
-    """The rate by what the machine's cores would carry if each event cost what it costs with one worker: workers,
+def of_the_machine(several: Numbers, one: Numbers, cores: float) -> float:
+    """The rate by what so many cores would carry if each event cost what it costs with one worker: workers,
     broker and Redis together. Where one worker takes all of the machine, its own rate is that."""
     worth = one["whole_per_second"] * max(1.0, cores / sum(one["cores"].values()))
     return float(several["whole_per_second"] / worth)
@@ -68,8 +71,8 @@ def show(told: Numbers, console: Console) -> None:
     """Print the table and the verdicts."""
     table = Table(title=f"{told['events']:,} purchases that all workers find at one instant, medians")
     columns = (
-        *("partitions", "workers", "Redis", "events/s", "min – max", "to one", "of machine"),
-        *("cores: workers", "broker", "Redis", "uneven"),
+        *("partitions", "workers", "Redis", "events/s", "min – max", "to one", "of machine", "of free"),
+        *("cores: workers", "broker", "Redis", "other", "uneven"),
     )
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
@@ -84,7 +87,9 @@ def show(told: Numbers, console: Console) -> None:
             f"{rate['min']:,.0f} – {rate['max']:,.0f}",
             f"{one['to_one_worker']['median']:.2f}",
             f"{one['of_the_machine']['median']:.2f}",
+            f"{one['of_what_was_free']['median']:.2f}",
             *(f"{cores[process]:.2f}" for process in ("workers", "broker", "redis")),
+            f"{one['other_cores']:.2f}",
             f"{one['uneven']['median']:.2f}",
         )
     console.print(table)

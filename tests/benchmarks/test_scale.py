@@ -20,7 +20,8 @@ from benchmarks.scale_table import of_the_machine, show, summary
 from benchmarks.worker import BenchmarkError, outcomes_of
 from loyalty.packing import Packing
 from loyalty.rules import Rules
-from schemas.events import EventDecoder, PurchaseMade, RefundMade
+from schemas.decoding import EventDecoder
+from schemas.events import PurchaseMade, RefundMade
 from schemas.program import Program, load_program
 from streams.protocols import PURCHASES, TOUCHPOINTS
 
@@ -245,6 +246,15 @@ def test_three_workers_are_measured_by_what_the_machine_carries_at_one_workers_p
     assert of_the_machine(caught_up(1_200, 1.6, 40, 30, 30), one, 2) == pytest.approx(0.75)
     # Where one worker takes the whole machine, several cannot do more than it.
     assert of_the_machine(caught_up(900, 1.6, 1, 1, 1), caught_up(1_000, 1.8, 3), 2) == pytest.approx(0.9)
+
+
+def test_what_other_jobs_take_is_told_apart() -> None:
+    # They took half a core while three worked: what was left is used as well as one worker uses it.
+    setups = {setup.name: setup for setup in (Setup(12, 1, False), Setup(12, 3, False))}
+    three = caught_up(1_500, 1.1, 1, 1, 1) | {"other_cores": 0.5}
+    told = summary(setups, {"12-1": [caught_up(1_000, 0.6, 3)], "12-3": [three]}, 2)["12-3"]
+    assert told["of_the_machine"]["median"] == pytest.approx(0.75)
+    assert told["of_what_was_free"]["median"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
