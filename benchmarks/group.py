@@ -132,7 +132,7 @@ class Group:
     def _shards(self) -> list[int]:
         found = []
         for member in self.members:
-            shards = _SHARDS.search(metrics_of(member))
+            shards = _SHARDS.search(self._metrics(member))
             found.append(int(float(shards[1])) if shards else 0)
         return found
 
@@ -140,11 +140,20 @@ class Group:
         """Events that each has counted. Raises BenchmarkError where one of them made anything else of an event."""
         found = []
         for member in self.members:
-            outcomes = outcomes_of(metrics_of(member))
+            outcomes = outcomes_of(self._metrics(member))
             if any(count for outcome, count in outcomes.items() if outcome != "counted"):
                 raise BenchmarkError(f"not all events were counted: {outcomes}")
             found.append(outcomes.get("counted", 0))
         return found
+
+    def _metrics(self, member: WorkerProcess) -> str:
+        try:
+            return metrics_of(member)
+        except OSError as error:
+            self.check()
+            raise BenchmarkError(
+                f"a worker does not tell its metrics: {error}{member.last_words()}"
+            ) from error
 
     def check(self) -> None:
         """Raise LocalStackError where a worker or a server has ended."""
