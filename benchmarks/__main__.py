@@ -1,6 +1,7 @@
 """`make bench`: rounds of a bare reader and of one worker, in turn, on one broker. See docs/performance.md.
 
-`make bench ARGS=apply`, `ARGS=bonds`, `ARGS=contact` and `ARGS=peers` are other benchmarks, in modules of these names.
+`make bench ARGS=apply`, and `bonds`, `contact`, `delay` and `peers` likewise, are other benchmarks, in modules of
+these names.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from rich.table import Table
 from benchmarks.apply import apply
 from benchmarks.bonds import bonds
 from benchmarks.contact import contact
+from benchmarks.delay import delay
 from benchmarks.load import purchases
 from benchmarks.peers.command import peers_command
 from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
@@ -66,6 +68,7 @@ def main(context: click.Context, rounds: int, events: int, as_json: bool) -> Non
 main.add_command(apply)
 main.add_command(bonds)
 main.add_command(contact)
+main.add_command(delay)
 main.add_command(peers_command)
 
 
