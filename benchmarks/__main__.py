@@ -1,7 +1,7 @@
 """`make bench`: rounds of a bare reader and of one worker, in turn, on one broker. See docs/performance.md.
 
-`make bench ARGS=apply`, and `bonds`, `contact`, `delay` and `peers` likewise, are other benchmarks, in modules of
-these names.
+`make bench ARGS=apply`, and likewise `bonds`, `contact`, `delay`, `due` and `peers`, are other benchmarks, in modules
+of these names.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from benchmarks.apply import apply
 from benchmarks.bonds import bonds
 from benchmarks.contact import contact
 from benchmarks.delay import delay
+from benchmarks.due import due
 from benchmarks.load import purchases
 from benchmarks.peers.command import peers_command
 from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
@@ -69,6 +70,7 @@ main.add_command(apply)
 main.add_command(bonds)
 main.add_command(contact)
 main.add_command(delay)
+main.add_command(due)
 main.add_command(peers_command)
 
 
