@@ -2,6 +2,8 @@
 
 `make bench ARGS=apply`, `ARGS=bonds`, `ARGS=contact`, `ARGS=hot`, `ARGS=memory`, `ARGS=peers` and `ARGS=scale` are
 other benchmarks, in modules of these names.
+`make bench ARGS=apply`, and likewise `bonds`, `contact`, `delay`, `due` and `peers`, are other benchmarks, in modules
+of these names.
 """
 
 import asyncio
@@ -24,6 +26,8 @@ from rich.table import Table
 from benchmarks.apply import apply
 from benchmarks.bonds import bonds
 from benchmarks.contact import contact
+from benchmarks.delay import delay
+from benchmarks.due import due
 from benchmarks.hot import hot
 from benchmarks.load import purchases
 from benchmarks.memory import memory
@@ -72,6 +76,8 @@ main.add_command(bonds)
 main.add_command(contact)
 main.add_command(hot)
 main.add_command(memory)
+main.add_command(delay)
+main.add_command(due)
 main.add_command(peers_command)
 main.add_command(scale)
 

@@ -4,14 +4,13 @@ docs/performance.md."""
 import json
 import os
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.delay_table import add_delays, cores_line, delay_table
 from benchmarks.moving import Moving
-from benchmarks.results import Numbers, machine, machine_line, write
+from benchmarks.results import Numbers, machine, machine_line, show_checks, write
 from benchmarks.worker import BenchmarkError
 from cli.demo.replay import ReplayError
 from cli.local_stack import LocalStack, LocalStackError
@@ -49,7 +48,7 @@ def apply(customers: int, rate: int, usual: int, move_rate: int, kills: int, as_
     an event was lost.
     """
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
-    console.width = max(console.width, 110)  # for the table, also where the output is no terminal
+    console.width = max(console.width, 120)  # for the table, also where the output is no terminal
     at, load_before = datetime.now(UTC), os.getloadavg()
     try:
         with LocalStack() as stack:
@@ -82,20 +81,17 @@ _NAMES = {
 
 
 def _show(told: Numbers, console: Console) -> None:
-    table = Table(
-        title=f"{told['customers']:,} customers moved beside {told['rate']:,} events/s, delays in ms"
+    table = delay_table(
+        f"{told['customers']:,} customers moved beside {told['rate']:,} events/s, delays in ms"
     )
-    for column in ("", "s", "probes", "p50", "p99", "p99 by 10 s, min – median – max", "max"):
-        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     for name, numbers in told["phases"].items():
-        table.add_row(*_row(name, numbers))
+        add_delays(table, _NAMES[name], numbers)
     table.add_section()
     for name, numbers in told["gaps"].items():
-        table.add_row(*_row(name, numbers))
+        add_delays(table, _NAMES.get(name, name), numbers)
     console.print(table)
     for name, numbers in told["phases"].items():
-        cores = ", ".join(f"{what} {cores:.2f}" for what, cores in numbers["cores"].items())
-        console.print(f"cores busy, {_NAMES[name]}: {cores}")
+        console.print(f"cores busy, {_NAMES[name]}: {cores_line(numbers['cores'])}")
     for name, ratio in told["ratio_p99"].items():
         console.print(
             f"p99 while customers are moved / p99 {_NAMES[name]}: {ratio['whole']:.1f}; its slices by the other's "
@@ -112,20 +108,4 @@ def _show(told: Numbers, console: Console) -> None:
     )
     console.print(f"the load was behind its rate by {told['load_behind_ms']:.0f} ms at most")
     console.print(machine_line(told["machine"]))
-    for check in told["checks"]:
-        word = "[green]holds[/green]" if check["holds"] else "[red]FAILS[/red]"
-        console.print(f"{word}  {check['what']}: {check['told']}")
-
-
-def _row(name: str, numbers: dict[str, Any]) -> list[str]:
-    spread = numbers.get("p99_spread_ms")
-    told = "" if spread is None else " – ".join(f"{spread[key]:,.0f}" for key in ("min", "median", "max"))
-    delays = [f"{numbers[key]:,.0f}" if key in numbers else "" for key in ("p50_ms", "p99_ms", "max_ms")]
-    return [
-        _NAMES.get(name, name),
-        f"{numbers['seconds']:.1f}",
-        f"{numbers['probes']:,}",
-        *delays[:2],
-        told,
-        delays[2],
-    ]
+    show_checks(told["checks"], console)

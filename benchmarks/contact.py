@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.load import everything
 from benchmarks.results import RESULTS, Numbers, machine, machine_line, report
-from benchmarks.worker import BenchmarkError, create_all, measure, settings_on
+from benchmarks.worker import BenchmarkError, catch_up, create_all, settings_on
 from cli.demo.data import Event
 from cli.demo.publisher import Publisher
 from cli.demo.replay import Watermarks, WorkerProcess
@@ -100,7 +100,8 @@ def _run(questions: int, per_second: int, events: int, console: Console) -> Numb
     with LocalStack() as stack:
         settings = settings_on(stack, _PROGRAM)
         console.print(f"the full rate, by {events:,} events of the demo's year")
-        full = _full(stack, settings.but(topic_prefix="full.", group="full", redis_prefix="full"), events)
+        catching_up = settings.but(topic_prefix="full.", group="full", redis_prefix="full")
+        full = catch_up(stack, catching_up, everything(events), RESULTS / "contact-full.log")
         rate = full["whole_per_second"] / 2
         console.print(f"{full['whole_per_second']:,.0f} events/s; now {rate:,.0f} a second, and questions")
         seconds = _WARM_UP + 1.5 * questions / per_second
@@ -123,14 +124,6 @@ def _run(questions: int, per_second: int, events: int, console: Console) -> Numb
         "flow_per_second": rate,
         **taken,
     }
-
-
-def _full(stack: LocalStack, settings: Settings, events: int) -> Numbers:
-    create_all(settings, DEFAULT_PARTITIONS)
-    asyncio.run(Publisher(settings, DEFAULT_PARTITIONS, everything(events)).run())
-    process = WorkerProcess(stack.data_dir / "full", settings, RESULTS / "contact-full.log")
-    program = read_program(settings.program)
-    return asyncio.run(measure(stack, settings, program, DEFAULT_PARTITIONS, events, process))
 
 
 class _Asking:

@@ -6,28 +6,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import psutil
-from redis import Redis
 from rich.console import Console
 
-from benchmarks.live import LiveLoad, Subscriber, customer, first_read, load, measured
+from benchmarks.live import LiveLoad, at_random, customer, load, now_ms
 from benchmarks.phases import Stretch, part, summary, without
-from benchmarks.results import RESULTS, Numbers
-from benchmarks.worker import BenchmarkError
-from cli.demo.replay import WorkerProcess
-from cli.local_server import free_port
+from benchmarks.results import RESULTS, Numbers, check
+from benchmarks.stage import Stage
+from benchmarks.subscribing import Subscriber, first_read, measured
+from benchmarks.worker import BenchmarkError, create_all, live_settings
 from cli.local_stack import LocalStack
 from schemas.program import load_program
-from streams.keys import ShardKeys
-from streams.protocols import PURCHASES
 from streams.settings import Settings
-from streams.topics import DEFAULT_PARTITIONS, administration
-from streams.topics import create as create_topics
+from streams.topics import DEFAULT_PARTITIONS
 
 _PROGRAM = """
 [program]
@@ -51,12 +45,8 @@ monetary = ["50", "200", "500", "1500"]
 _AMOUNTS = ("10.00", "150.00", "150.00", "250.00")
 _BEFORE, _AFTER = "100.00", "200.00"
 
-#: Seconds of live load before anything is measured (the broker compiles its code meanwhile); between two looks; after
-#: which something is wrong; between two looks at the processes.
+#: Seconds of live load before anything is measured (the broker compiles its code meanwhile).
 _WARM_UP = 30.0
-_LOOK = 0.05
-_STALLED = 120.0
-_SAMPLE = 1.0
 
 _KIZUNA = Path(sys.executable).with_name("kizuna")
 
@@ -74,7 +64,7 @@ class _Marks:
     within: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-class Moving:
+class Moving(Stage):
     """Everything of one run, on a stack that runs."""
 
     def __init__(
@@ -87,41 +77,26 @@ class Moving:
         move_rate: int,
         kills: int,
     ) -> None:
-        self._stack = stack
-        self._console = console
         self._customers = customers
         self._rate = rate
         self._usual = usual
         self._kills = kills
-        self._programs = [self._program(name, silver) for name, silver in (("1", _BEFORE), ("2", _AFTER))]
-        self._settings = Settings(
-            brokers=stack.brokers,
-            redis_url=stack.redis_url,
-            program=str(self._programs[0]),
-            web_port=free_port(),
-            move_rate=move_rate,
-        )
-        self._redis = Redis.from_url(stack.redis_url)
-        self._shards = [ShardKeys(self._settings.redis_prefix, p) for p in range(DEFAULT_PARTITIONS)]
-        self._worker = WorkerProcess(
-            stack.data_dir / "worker", self._settings, RESULTS / "apply-worker-1.log"
-        )
+        self._programs = [_program(stack, name, silver) for name, silver in (("1", _BEFORE), ("2", _AFTER))]
         self._applying: subprocess.Popen[bytes] | None = None
         self._marks = _Marks()
-        self._samples: list[tuple[float, dict[str, float]]] = []
-        self._reaped: dict[int, tuple[str, float]] = {}
+        settings = live_settings(stack, self._programs[0]).but(move_rate=move_rate)
+        super().__init__(stack, console, settings, "apply")
 
-    def _program(self, name: str, silver: str) -> Path:
-        file = self._stack.data_dir / f"program-{name}.toml"
-        file.write_text(_PROGRAM.format(silver=silver))
-        return file
+    def _pids(self) -> dict[str, int | None]:
+        applying = self._applying
+        running = applying is not None and applying.poll() is None
+        return super()._pids() | {"command": applying.pid if applying is not None and running else None}
 
     def run(self) -> Numbers:
         """Measure and check. Raises BenchmarkError where nothing could be measured."""
-        with administration(self._settings) as admin:
-            create_topics(admin, self._settings, DEFAULT_PARTITIONS, replication=1, retention_ms=-1)
+        create_all(self._settings, DEFAULT_PARTITIONS)
         subscriber = Subscriber(self._settings, DEFAULT_PARTITIONS, "member")
-        live = LiveLoad(self._settings, DEFAULT_PARTITIONS, self._rate, self._customers)
+        live = LiveLoad(self._settings, DEFAULT_PARTITIONS, self._rate, at_random(range(self._customers)))
         subscriber.start()
         try:
             self._worker.start()
@@ -148,7 +123,8 @@ class Moving:
         load(
             self._settings,
             DEFAULT_PARTITIONS,
-            (_AMOUNTS[number % len(_AMOUNTS)] for number in range(self._customers)),
+            ((customer(number), _AMOUNTS[number % len(_AMOUNTS)]) for number in range(self._customers)),
+            now_ms() - 1_000,
         )
         self._wait_read(self._customers)
         foreseen = self._apply("--dry-run")
@@ -207,10 +183,7 @@ class Moving:
         self._say(f"{name}: {first - start:.1f} s")
 
     def _start_worker(self, number: int) -> None:
-        settings = self._settings.but(program=str(self._programs[1]))
-        self._worker = WorkerProcess(
-            self._stack.data_dir / "worker", settings, RESULTS / f"apply-worker-{number}.log"
-        )
+        self._worker = self._new_worker(number, self._settings.but(program=str(self._programs[1])))
         self._worker.launch()
 
     def _command(self, *arguments: str, program: Path) -> "subprocess.Popen[bytes]":
@@ -235,9 +208,6 @@ class Moving:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    def _say(self, what: str) -> None:
-        self._console.print(f"{time.strftime('%H:%M:%S')}  {what}")
-
     def _moved(self) -> int:
         pipe = self._redis.pipeline(transaction=False)
         for keys in self._shards:
@@ -248,77 +218,13 @@ class Moving:
     def _wait_moved(self, share: float) -> None:
         self._wait_for(lambda: self._moved() >= share * self._customers, "customers are moved", 600)
 
-    def _wait_read(self, events: int) -> None:
-        """Until so many purchases are committed and all that came of them is published."""
-
-        def read() -> bool:
-            pipe = self._redis.pipeline(transaction=False)
-            for keys in self._shards:
-                pipe.hget(keys.shard, f"offset:{PURCHASES}")
-                pipe.llen(keys.outbox)
-            found: list[Any] = pipe.execute()
-            return sum(int(at or 0) for at in found[::2]) == events and not any(found[1::2])
-
-        self._wait_for(read, "everything is read and published")
-
-    def _rest(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        self._wait_for(lambda: time.monotonic() >= until, "", seconds + 60)
-        self._worker.check()
-
-    def _wait_for(self, condition: Callable[[], bool], what: str, seconds: float = _STALLED) -> None:
-        give_up_at = time.monotonic() + seconds
-        while not condition():
-            self._stack.check()
-            self._sample()
-            if time.monotonic() > give_up_at:
-                raise BenchmarkError(f"not within {seconds:g} s: {what}{self._worker.last_words()}")
-            time.sleep(_LOOK)
-
-    def _sample(self) -> None:
-        """Note now and then how many CPU seconds each process has taken so far."""
-        now = time.monotonic()
-        if self._samples and now - self._samples[-1][0] < _SAMPLE:
-            return
-        pids = {"worker": self._worker.pid, "broker": self._stack.kafka.pid, "redis": self._stack.redis.pid}
-        if self._applying is not None and self._applying.poll() is None:
-            pids["command"] = self._applying.pid
-        pids["bench"] = os.getpid()
-        taken = dict.fromkeys(("worker", "broker", "redis", "command", "bench"), 0.0)
-        for name, pid in pids.items():
-            if pid is None:
-                continue
-            try:
-                times = psutil.Process(pid).cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            self._reaped[pid] = name, times.user + times.system
-        for name, seconds in self._reaped.values():
-            taken[name] += seconds
-        every = psutil.cpu_times()
-        busy = sum(every) - every.idle - getattr(every, "iowait", 0.0) - getattr(every, "guest", 0.0)
-        self._samples.append((now, taken | {"other": busy - sum(taken.values())}))
-
-    def _cores(self, stretches: list[Stretch]) -> dict[str, float]:
-        """How many cores each process has kept busy, within these stretches."""
-        spent: Counter[str] = Counter()
-        seconds = 0.0
-        for stretch in stretches:
-            inside = [sample for sample in self._samples if stretch.start <= sample[0] < stretch.end]
-            if len(inside) > 1:
-                seconds += inside[-1][0] - inside[0][0]
-                for name, taken in inside[-1][1].items():
-                    spent[name] += taken - inside[0][1][name]  # type: ignore[assignment]
-        return {name: round(taken / seconds, 2) for name, taken in spent.items()} if seconds else {}
-
     # -- at the end ------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
         if self._applying is not None and self._applying.poll() is None:
             self._applying.kill()
             self._applying.communicate()
-        self._worker.stop()
-        self._redis.close()
+        super()._end()
 
     def _checks(
         self, live: LiveLoad, subscriber: Subscriber, foreseen: dict[tuple[str, str], int]
@@ -329,7 +235,8 @@ class Moving:
         if self._applying.returncode:
             raise BenchmarkError(f"program apply ended with {self._applying.returncode}")
         falls = {customer(n) for n in range(self._customers) if _AMOUNTS[n % len(_AMOUNTS)] == "150.00"}
-        wrong = (falls ^ subscriber.moved.keys()) | {c for c, n in subscriber.moved.items() if n != 1}
+        moved = subscriber.told["program_change"]
+        wrong = (falls ^ moved.keys()) | {c for c, n in moved.items() if n != 1}
         # Probes that the program before has raised are moved, too; they keep their tier.
         came = subscriber.decided_by[load_program(self._programs[0]).version]
         expected = Counter(foreseen) + Counter({("silver", "silver"): came})
@@ -337,23 +244,23 @@ class Moving:
         sent = self._customers + live.count
         orders, people = self._orders()
         return [
-            _check(
+            check(
                 "each customer moved exactly once",
                 not wrong,
-                f"{len(falls):,} to fall, told of a program change: {len(subscriber.moved):,}, "
-                f"{subscriber.moved.total():,} times; wrong: {sorted(wrong)[:5] or 'none'}",
+                f"{len(falls):,} to fall, told of a program change: {len(moved):,}, "
+                f"{moved.total():,} times; wrong: {sorted(wrong)[:5] or 'none'}",
             ),
-            _check(
+            check(
                 "the tally is the dry run's",
                 tally == expected,
                 f"{_told_moves(tally)}; foreseen {_told_moves(foreseen)}, and {came:,} probes since",
             ),
-            _check(
+            check(
                 "no event lost or counted twice",
                 (orders, people) == (sent, self._customers + len(live.probes)),
                 f"{orders:,} lifetime orders of {people:,} customers; sent {sent:,}",
             ),
-            _check(
+            check(
                 "the chain of every customer is without holes",
                 not subscriber.torn,
                 f"{subscriber.count:,} changes; torn: {subscriber.torn[:5] or 'none'}",
@@ -383,7 +290,7 @@ class Moving:
         told: dict[str, Numbers] = {}
         for name, phase in phases.items():
             stretches = without(phase, marks.gaps.values())
-            told[name] = summary(parted.phases[name], stretches) | {"cores": self._cores(stretches)}
+            told[name] = summary(parted.phases[name], stretches) | {"cores": self._sampler.cores(stretches)}
         moved = self._customers
         return {
             "customers": self._customers,
@@ -405,6 +312,12 @@ class Moving:
         }
 
 
+def _program(stack: LocalStack, name: str, silver: str) -> Path:
+    file = stack.data_dir / f"program-{name}.toml"
+    file.write_text(_PROGRAM.format(silver=silver))
+    return file
+
+
 def _moves(out: bytes) -> dict[tuple[str, str], int]:
     return {(move["from"], move["to"]): move["customers"] for move in json.loads(out)["moves"]}
 
@@ -419,7 +332,3 @@ def _ratio(moving: Numbers, usual: Numbers) -> dict[str, float]:
 
 def _told_moves(moves: dict[tuple[str, str], int]) -> str:
     return ", ".join(f"{before} → {after} {count:,}" for (before, after), count in sorted(moves.items()))
-
-
-def _check(what: str, holds: bool, told: str) -> Numbers:
-    return {"what": what, "holds": holds, "told": told}

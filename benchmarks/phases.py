@@ -77,7 +77,7 @@ def slices(probes: Sequence[Probe], stretches: Iterable[Stretch]) -> list[list[f
 
 
 def summary(probes: Sequence[Probe], stretches: Sequence[Stretch]) -> dict[str, Any]:
-    """Milliseconds: p50, p99 and the longest, and the spread of the p99 by slices."""
+    """Milliseconds: p50, p90, p99 and the longest, and the spread of the p99 by slices."""
     delays = [probe.read - probe.sent for probe in probes]
     told: dict[str, Any] = {
         "probes": len(delays),
@@ -88,6 +88,7 @@ def summary(probes: Sequence[Probe], stretches: Sequence[Stretch]) -> dict[str, 
     by_slice = [_ms(percentile(one, 0.99)) for one in slices(probes, stretches)]
     told |= {
         "p50_ms": _ms(percentile(delays, 0.5)),
+        "p90_ms": _ms(percentile(delays, 0.9)),
         "p99_ms": _ms(percentile(delays, 0.99)),
         "max_ms": _ms(max(delays)),
         "p99_by_slice_ms": by_slice,

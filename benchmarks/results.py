@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,24 @@ def write(told: Numbers, console: Console, prefix: str = "") -> None:
     path = RESULTS / f"{prefix}{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     path.write_text(json.dumps(told, indent=2) + "\n")
     console.print(f"written to {path.relative_to(ROOT)}")
+
+
+def check(what: str, holds: bool, told: str) -> Numbers:
+    """What was looked at in the end, and whether it is as it must be."""
+    return {"what": what, "holds": holds, "told": told}
+
+
+def show_checks(checks: Iterable[Numbers], console: Console) -> None:
+    """A line for each."""
+    for one in checks:
+        word = "[green]holds[/green]" if one["holds"] else "[red]FAILS[/red]"
+        console.print(f"{word}  {one['what']}: {one['told']}")
+
+
+def verdict(what: str, value: float, target: float, unit: str, console: Console) -> None:
+    """Whether a target that may not be exceeded was reached, in a line."""
+    reached = "reached" if value <= target else "[red]missed[/red]"
+    console.print(f"target of {target:g} {unit} for {what}: {reached} ({value:,.1f})")
 
 
 def machine() -> Numbers:

@@ -4,19 +4,30 @@ import asyncio
 import re
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import psutil
 from redis.asyncio import Redis
 
+from cli.demo.data import Event
+from cli.demo.publisher import Publisher
 from cli.demo.replay import Watermarks, WorkerProcess
 from cli.local_server import HOST, free_port
 from cli.local_stack import LocalStack
 from schemas.program import Program
 from streams.keys import ShardKeys
+from streams.preflight import read_program
 from streams.settings import ClockKind, Settings
-from streams.topics import BOND_TOPICS, CUSTOMER_TIERS, TIER_CHANGES, administration, create
+from streams.topics import (
+    BOND_TOPICS,
+    CUSTOMER_TIERS,
+    DEFAULT_PARTITIONS,
+    TIER_CHANGES,
+    administration,
+    create,
+)
 
 #: Seconds between two looks into the store, and without progress after which something is wrong.
 _LOOK = 0.02
@@ -38,6 +49,11 @@ def settings_on(stack: LocalStack, program: str = "") -> Settings:
     )
 
 
+def live_settings(stack: LocalStack, program: str | Path) -> Settings:
+    """Of a worker on these servers as it is deployed: in the time of the wall clock, all else at its default."""
+    return settings_on(stack, str(program)).but(clock=ClockKind.WALL)
+
+
 def create_all(settings: Settings, partitions: int) -> None:
     """Make all topics, which keep what they hold."""
     with administration(settings) as admin:
@@ -56,6 +72,15 @@ def forget_outputs(settings: Settings, partitions: int) -> None:
                 raise BenchmarkError("Kafka does not delete the output topics")
             time.sleep(_LOOK)
         create(admin, settings, partitions, replication=1, retention_ms=-1)
+
+
+def catch_up(stack: LocalStack, settings: Settings, load: Sequence[Event], log: Path) -> dict[str, Any]:
+    """The full rate: one worker catches up with a load that is there, on topics that are made here."""
+    create_all(settings, DEFAULT_PARTITIONS)
+    asyncio.run(Publisher(settings, DEFAULT_PARTITIONS, load).run())
+    process = WorkerProcess(stack.data_dir / "full", settings, log)
+    program = read_program(settings.program)
+    return asyncio.run(measure(stack, settings, program, DEFAULT_PARTITIONS, len(load), process))
 
 
 async def measure(

@@ -43,8 +43,9 @@ from streams.protocols import (
 
 log = logging.getLogger(__name__)
 
-#: How many due customers one sweep takes into the lane at a time.
-_SWEEP_CUSTOMERS = 500
+#: How many due customers one sweep takes into the lane at a time: so long a batch waits behind it, and that twelvefold
+#: where as many shards are swept, as one thread works for all.
+_SWEEP_CUSTOMERS = 50
 #: Published records that are looked at in one commit.
 _ADOPT_CUSTOMERS = 500
 #: One transaction publishes about this many entries, and about this many bytes.

@@ -23,13 +23,18 @@ from streams.protocols import (
 from streams.shard import Shard
 from streams.topics import TIER_CHANGES
 from tests.streams.shard_world import (
+    NOON,
     PARTITION,
     PARTITIONS,
+    WINDOW,
     MemoryStore,
     MemoryWriter,
+    bought,
     changes,
     contacts,
+    here,
     make_shard,
+    program,
     publish,
     purchases,
 )
@@ -143,6 +148,20 @@ async def test_a_sweep_lets_fall_due_what_time_brings(shard: Shard, memory: Memo
     assert [change["reason"] for change in changes(memory)] == ["purchase", "window_expiry"]
     assert memory.commits[1].topic is None
     assert memory.dues == {}
+
+
+async def test_a_batch_waits_for_a_part_of_a_sweep_only(memory: MemoryStore, writer: MemoryWriter) -> None:
+    shard = make_shard(program(), memory, writer, bound=1_000, cache=1_000)
+    *due, other = here(201)
+    await shard.process(bought(0, *((customer, NOON, "150.00") for customer in due)))
+    until = NOON + WINDOW + 1
+    sweeping = asyncio.ensure_future(shard.sweep(until, until))
+    await asyncio.sleep(0)  # it is in the lane before the batch
+    await shard.process(bought(200, (other, NOON + WINDOW, "1.00")))
+    assert [commit.topic for commit in memory.commits] == [PURCHASES, None, PURCHASES]
+    assert len(memory.commits[1].customers) <= 50
+    await sweeping
+    assert [change["reason"] for change in changes(memory)].count("window_expiry") == 200
 
 
 async def test_while_the_outbox_is_full_nothing_falls_due(shard: Shard, memory: MemoryStore) -> None:
