@@ -10,10 +10,11 @@ from rich.console import Console
 from benchmarks.group import Group
 from benchmarks.holdings import forget
 from benchmarks.hot_catching_up import HOT, orders_in_window
-from benchmarks.live import LiveLoad, Sender, Subscriber, load, measured
+from benchmarks.live import LiveLoad, Sender, at_random, customer, load
 from benchmarks.orders import DAY_MS
 from benchmarks.phases import Probe, percentile
 from benchmarks.results import Numbers
+from benchmarks.subscribing import Subscriber, measured
 from benchmarks.worker import BenchmarkError, create_all, settings_on
 from cli.local_stack import LocalStack
 from schemas.times import format_ms
@@ -34,16 +35,16 @@ _LOOK = 0.1
 class HotLoad(LiveLoad):
     """The live load; where `buys`, the hot customer buys, too, once for so many events of others."""
 
-    def __init__(self, settings: Settings, partitions: int, rate: int, customers: int, share: float) -> None:
-        super().__init__(settings, partitions, rate, customers)
+    def __init__(self, settings: Settings, partitions: int, rate: int, share: float) -> None:
+        super().__init__(settings, partitions, rate, at_random(range(_CUSTOMERS)))
         self._share = share
         self._owed = 0.0
         self.buys = False
         #: How many events of the hot customer were sent.
         self.hot = 0
 
-    def _one(self, at: str) -> None:
-        super()._one(at)
+    def _send(self, customer_id: str, amount: str, order: str, at: str) -> None:
+        super()._send(customer_id, amount, order, at)
         if self.buys:
             self._owed += self._share
             while self._owed >= 1:
@@ -72,7 +73,7 @@ class Live:
         )
         self._redis: Any = Redis.from_url(stack.redis_url)
         self._group = Group(stack, stack.redis, self._settings, self._partitions, 1, mark)
-        self._load = HotLoad(self._settings, self._partitions, rate, _CUSTOMERS, share)
+        self._load = HotLoad(self._settings, self._partitions, rate, share)
         self._subscriber = Subscriber(self._settings, self._partitions, "member")
 
     def run(self, seconds: int, rounds: int) -> Numbers:
@@ -114,7 +115,8 @@ class Live:
             if not order % 1_000:
                 sender.poll()
         sender.finish()
-        load(self._settings, self._partitions, ("10.00" for _ in range(_CUSTOMERS)))
+        neighbours = ((customer(number), "10.00") for number in range(_CUSTOMERS))
+        load(self._settings, self._partitions, neighbours, now)
         self._wait_read(self._orders + _CUSTOMERS)
         held = orders_in_window(self._redis, self._settings, self._partitions)
         if held != self._orders:
