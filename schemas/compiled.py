@@ -29,7 +29,7 @@ MODULES = {
             "tiers",
         ),
     ),
-    "schemas": ("amounts", "decoding", "event_key", "money", "reading", "times"),
+    "schemas": ("amounts", "decoding", "event_key", "money", "murmur2", "reading", "times"),
 }
 """What is compiled, by package: what every event runs through. Plain data and what computes a second time are not:
 mypyc would forget what a ``msgspec.Struct`` is told in its class's head."""

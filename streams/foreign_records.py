@@ -86,6 +86,15 @@ class ForeignRecords:
         return _Batch(self._records.next_batch(), self._data[start:end])
 
 
+class _AsTheyAre(fetcher.PartitionRecords):  # type: ignore[misc]  # it has no types
+    """Records as they were read: aiokafka copies each into another object, which costs more than reading it."""
+
+    def _consumer_record(self, tp: object, record: Any) -> Any:
+        return record
+
+
 def accept_foreign_records() -> None:
-    """Let all of aiokafka's consumers in this process read such records."""
+    """Let all of aiokafka's consumers in this process read such records, and give them out as they are: with key,
+    value, headers, offset and timestamp."""
     fetcher.MemoryRecords = ForeignRecords
+    fetcher.PartitionRecords = _AsTheyAre

@@ -2,12 +2,12 @@
 
 from functools import lru_cache
 
-from aiokafka.partitioner import murmur2
+from schemas.murmur2 import home
 
+__all__ = ["Placement", "home"]
 
-def home(key: bytes, partitions: int) -> int:
-    """Partition of a key: `(murmur2(key) & 0x7fffffff) % partitions`, as Kafka's Java client has it."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+#: Customers of whom it is remembered: some 300 bytes each. Those who come again soon are enough.
+_REMEMBERED = 1 << 16
 
 
 class Placement:
@@ -16,8 +16,7 @@ class Placement:
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
 
-        # murmur2 in Python costs some 5 µs for a key of 16 bytes: remembered, a look-up costs a hundredth of it.
-        @lru_cache(maxsize=1 << 18)
+        @lru_cache(maxsize=_REMEMBERED)
         def of(customer_id: str) -> tuple[bytes, int]:
             key = customer_id.encode()
             return key, home(key, partitions)
