@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from streams.inspection import InspectionError
 from streams.keys import ShardKeys
 from streams.protocols import FatalError
-from streams.redis_nodes import RedisNodes, connect
+from streams.redis_nodes import RedisNodes, connect, script_of
 from streams.redis_store import answers, read_binding, script, shard_state
 from streams.settings import Settings
 
@@ -38,7 +38,7 @@ class Operating:
         self.partitions = partitions
         self._settings = settings
         self._nodes = nodes
-        self._decide = nodes.script(script("decide"))
+        self._decide = script_of(script("decide"))
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:

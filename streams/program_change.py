@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
-from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
 from loyalty.packing import Packing
@@ -20,7 +19,7 @@ from loyalty.rules import Rules
 from schemas.program import Program, ProgramError, parse_program
 from streams.keys import ShardKeys
 from streams.protocols import PURCHASES, Binding, FatalError, ShardState, Stop
-from streams.redis_nodes import RedisNodes, connect
+from streams.redis_nodes import RedisNodes, Script, connect, script_of
 from streams.redis_store import (
     RedisStore,
     all_customers,
@@ -59,9 +58,9 @@ class ProgramChange:
         self._settings = settings
         self._nodes = nodes
         self._shards = shards
-        self._switch = nodes.script(script("switch"))
-        self._enlist = nodes.script(script("enlist"))
-        self._finish = nodes.script(script("finish"))
+        self._switch = script_of(script("switch"))
+        self._enlist = script_of(script("enlist"))
+        self._finish = script_of(script("finish"))
         #: The program that the store is on, or is leaving.
         self.before: Program | None = None
         #: Until when those are protected who were there, where the change was begun earlier: it stays as it was.
@@ -265,7 +264,7 @@ class ProgramChange:
         for partition, part in parts.items():
             yield partition, part
 
-    async def _run(self, command: AsyncScript, partition: int, keys: list[str], args: list[Any]) -> Any:
+    async def _run(self, command: Script, partition: int, keys: list[str], args: list[Any]) -> Any:
         with answers(self._nodes):
             try:
                 return await self._nodes.run(command, partition, keys, args)

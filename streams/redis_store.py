@@ -29,7 +29,7 @@ from streams.protocols import (
     Stop,
     UnavailableError,
 )
-from streams.redis_nodes import RedisNodes
+from streams.redis_nodes import RedisNodes, script_of
 from streams.topics import TIER_CHANGES, topics_remade
 
 
@@ -63,7 +63,7 @@ class RedisStore:
         self._unmoved = self._script("unmoved")
 
     def _script(self, name: str) -> Any:
-        return self._nodes.script(script("owner") + script(name))
+        return script_of(script("owner") + script(name))
 
     def keys(self, partition: int) -> ShardKeys:
         """The names of a shard's keys."""

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from streams.keys import ShardKeys, partition_and_customer, partition_of, pattern, state_pattern
-from streams.redis_nodes import RedisNodes
+from streams.redis_nodes import RedisNodes, script_of
 from streams.redis_store import answers, script
 from streams.settings import Settings
 from streams.staging import staging_prefix
@@ -38,10 +38,10 @@ class Switch:
     def __init__(self, nodes: RedisNodes, settings: Settings) -> None:
         self._nodes = nodes
         self._prefix, self._staged = settings.redis_prefix, staging_prefix(settings)
-        self._fence = nodes.script(script("fence"))
-        self._clear = nodes.script(script("clear"))
-        self._replace = nodes.script(script("replace"))
-        self._activate = nodes.script(script("activate"))
+        self._fence = script_of(script("fence"))
+        self._clear = script_of(script("clear"))
+        self._replace = script_of(script("replace"))
+        self._activate = script_of(script("activate"))
 
     async def shards(self) -> set[int]:
         """The shards of the store that is there."""
