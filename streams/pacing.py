@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 #: Seconds of work after which others have their turn.
 SLICE = 0.0005
@@ -12,7 +13,8 @@ SLICE = 0.0005
 
 class Pace:
     """Long work on customers, one lane at a time: else each of twelve lanes would have its slice before a question
-    that came meanwhile has its turn. Held only while working, never while waiting for the store.
+    that came meanwhile has its turn. A turn is a block; one within another is the same turn, and the end of the inner
+    one ends it, so that it is held only while working, never while waiting for the store.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -20,16 +22,37 @@ class Pace:
         self._clock = clock
         self._lane = asyncio.Lock()
         self._until = 0.0
+        #: Whose turn it is.
+        self._task: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._lane.acquire()
-        self._until = self._clock() + SLICE
+        task = asyncio.current_task()
+        if self._task is not task:
+            await self._lane.acquire()
+            self._task = task
+            self._until = self._clock() + SLICE
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> bool:
+        """Whether it was this task's turn, which is over now."""
+        if self._task is None or self._task is not asyncio.current_task():
+            return False
+        self._task = None
         self._lane.release()
+        return True
+
+    @asynccontextmanager
+    async def left(self) -> AsyncIterator[None]:
+        """For waiting in the middle of a turn, if there is one: another one goes on after it."""
+        had_turn = self._leave()
+        yield
+        if had_turn:
+            await self.__aenter__()
 
     async def rest(self) -> None:
         """Give the others their turn, if the slice is over."""

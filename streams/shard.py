@@ -144,16 +144,17 @@ class Shard:
                 raise RefusedError(
                     f"{topic}: a batch starts at {batch.start}, not at {self.state.offsets[topic]}"
                 )
-            events, entries = await self._read(batch)
-            customers = await self._customers(dict.fromkeys(event.customer_id for _, event in events))
-            counts = self._metrics.batch(batch)
-            touched: dict[str, Customer] = {}
-            decided: list[Decision] = []
-            # A touchpoint mostly changes nothing of what the readable hash says.
-            shown: set[str] | None = set() if topic == TOUCHPOINTS else None
-            apply, ledger = self._apply[topic], self._domain.program.ledger
-            newest = self.state.newest.get(topic)
+            # All in one turn: each is waited for behind all other lanes.
             async with self._domain.pace as pace:
+                events, entries = await self._read(batch)
+                customers = await self._customers(dict.fromkeys(event.customer_id for _, event in events))
+                counts = self._metrics.batch(batch)
+                touched: dict[str, Customer] = {}
+                decided: list[Decision] = []
+                # A touchpoint mostly changes nothing of what the readable hash says.
+                shown: set[str] | None = set() if topic == TOUCHPOINTS else None
+                apply, ledger = self._apply[topic], self._domain.program.ledger
+                newest = self.state.newest.get(topic)
                 for number, (record, event) in enumerate(events):
                     if not number % _FOLD_EVENTS and pace.is_over():
                         await pace.rest()
@@ -176,26 +177,25 @@ class Shard:
                         newest = occurred_at
                     if made and not self.healing.holds(event.customer_id):
                         decided += made
-            self._flood[topic].check(batch, entries)
-            commit = Commit(topic, batch.start, batch.end, newest)
-            if batch.records:
-                commit.appended = batch.records[-1].timestamp
-            await self._commit(commit, touched, decided, entries, shown)
+                self._flood[topic].check(batch, entries)
+                commit = Commit(topic, batch.start, batch.end, newest)
+                if batch.records:
+                    commit.appended = batch.records[-1].timestamp
+                await self._commit(commit, touched, decided, entries, shown)
             counts.done(entries)
             if self.healing:
                 await self._adopt()
 
     async def _read(self, batch: Batch) -> tuple[Events, list[Entry]]:
-        """What `Intake.read` makes of the batch."""
+        """What `Intake.read` makes of the batch; in a turn of the pace."""
         events: Events = []
         entries: list[Entry] = []
-        async with self._domain.pace as pace:
-            for start in range(0, len(batch.records), _DECODE_RECORDS):
-                part = replace(batch, records=batch.records[start : start + _DECODE_RECORDS])
-                read, out = self._domain.intake.read(part)
-                events += read
-                entries += out
-                await pace.rest()
+        for start in range(0, len(batch.records), _DECODE_RECORDS):
+            part = replace(batch, records=batch.records[start : start + _DECODE_RECORDS])
+            read, out = self._domain.intake.read(part)
+            events += read
+            entries += out
+            await self._domain.pace.rest()
         return events, entries
 
     async def heal(self) -> None:
@@ -343,7 +343,10 @@ class Shard:
                 missing.append(customer_id)
             else:
                 cache[customer_id] = held[customer_id] = customer
-        loaded = await self._store.load(self.partition, missing, self._packing)
+        loaded: Sequence[Customer] = ()
+        if missing:
+            async with self._domain.pace.left():
+                loaded = await self._store.load(self.partition, missing, self._packing)
         for customer_id, customer in zip(missing, loaded, strict=True):
             cache[customer_id] = held[customer_id] = customer
             customer.bond_held = customer_id in self.healing.bonds
