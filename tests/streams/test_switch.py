@@ -80,25 +80,21 @@ async def test_the_new_store_takes_the_place_of_the_old_one(
 
 @pytest.mark.parametrize("broken_off", range(1, 16))
 async def test_a_switch_that_was_broken_off_anywhere_goes_on_where_it_was(
-    redis: Redis, nodes: RedisNodes, dump: Any, broken_off: int
+    redis: Redis, nodes: RedisNodes, dump: Any, broken_off: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection fails at the n-th script of the switch, after which another one goes on."""
     switch = await both(redis, nodes)
     await switch.fence(3)
-    left = broken_off
+    left, run = broken_off, nodes.run
 
-    def breaks(script: Any) -> Any:
-        async def run(**given: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                raise ConnectionError("gone")
-            return await script(**given)
+    async def breaks(*given: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise ConnectionError("gone")
+        return await run(*given)
 
-        return run
-
-    for name in ("_clear", "_replace", "_activate"):
-        setattr(switch, name, breaks(getattr(switch, name)))
+    monkeypatch.setattr(nodes, "run", breaks)
 
     async def all_steps(one: Switch) -> None:
         if await one.step() is not Step.RENAMING:
