@@ -137,7 +137,10 @@ def test_stopped_on_the_way_it_leaves_nothing(demo: Demo, number: signal.Signals
     process.send_signal(number)
     said, errors = process.communicate(timeout=30)
     assert process.returncode == 130, said + errors
-    assert "Traceback" not in errors, errors
+    # Where the signal comes while Python makes an event loop, Python itself tells of the half that is there.
+    ours, half_a_loop, _ = errors.partition("Exception ignored in: <function BaseEventLoop.__del__")
+    assert "Traceback" not in ours, errors
+    assert not half_a_loop or "_signal_handlers" in errors, errors
     assert demo.left() == []
 
 
