@@ -7,9 +7,9 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from loyalty.bond import BondChange
 from loyalty.customer import Customer
@@ -45,7 +45,9 @@ log = logging.getLogger(__name__)
 
 #: How many due customers one sweep takes into the lane at a time: so long a batch waits behind it, and that twelvefold
 #: where as many shards are swept, as one thread works for all.
-_SWEEP_CUSTOMERS = 50
+_SWEEP_CUSTOMERS = 100
+#: Entries in the outbox from which on a sweep waits for the next one: what an event brings goes out behind them.
+_SWEEP_PENDING = 500
 #: Published records that are looked at in one commit.
 _ADOPT_CUSTOMERS = 500
 #: One transaction publishes about this many entries, and about this many bytes.
@@ -73,6 +75,8 @@ class Domain:
         self.falls_limit = falls_limit
         self.dead_letters_limit = dead_letters_limit
         self.pace = Pace()
+        #: Shards that go on with a sweep at a time: were it all of them, each event would wait for all of their lanes.
+        self.sweeping = asyncio.Semaphore(2)
 
 
 class Shard:
@@ -229,12 +233,13 @@ class Shard:
         Asks the store whether the shard is still ours, too. `clock` is up to when it should have fallen due by
         the time it is, for telling how far behind the shard is: `until` may lie before it. Both are epoch milliseconds.
         """
-        overdue = True
+        overdue, goes_on = True, cast(AbstractAsyncContextManager[None], nullcontext())
         while overdue:
-            async with self._in_lane():
+            async with goes_on, self._in_lane():
                 # While the store does not know all that was published, what time brings may be out already.
                 heals = bool(self.healing)
-                limit = _SWEEP_CUSTOMERS if self.outbox.has_room and not heals else 0
+                has_room = self.outbox.has_room and len(self.outbox) < _SWEEP_PENDING
+                limit = _SWEEP_CUSTOMERS if has_room and not heals else 0
                 due = await self._store.due(self.partition, self._token, self.state.version, until, limit)
                 self._metrics.overdue(self.partition, 0 if due.first is None else clock - due.first)
                 if due.decision:
@@ -249,6 +254,7 @@ class Shard:
                                 await pace.rest()
                             decided += self.rules.advance(customer, until)
                     await self._commit(Commit(), customers, decided, [])
+            goes_on = self._domain.sweeping
 
     async def move(self, clock: int, limit: int) -> int:
         """Move up to `limit` customers to the present program, if its instant has come; how many were looked at.
