@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.live import LiveLoad, at_random, customer, load, now_ms
+from benchmarks.live import PROGRAM, LiveLoad, at_random, customer, load, now_ms
 from benchmarks.phases import Stretch, part, summary
 from benchmarks.results import Numbers, check
 from benchmarks.stage import Stage
@@ -18,24 +18,6 @@ from schemas.program import load_program
 from schemas.times import format_ms
 from streams.topics import DEFAULT_PARTITIONS
 
-_PROGRAM = """
-[program]
-id = "bench"
-currency = "USD"
-window = "365d"
-ledger = "2000d"
-
-[[tiers]]
-name = "member"
-[[tiers]]
-name = "silver"
-min_monetary = "200.00"
-
-[scores]
-recency_days = [7, 30, 90, 180]
-frequency = [2, 5, 10, 20]
-monetary = ["50", "200", "500", "1500"]
-"""
 #: What everybody bought: enough for silver, until it leaves the window.
 _AMOUNT = "250.00"
 _FALL = "window_expiry"
@@ -57,7 +39,7 @@ class Falling(Stage):
         self, stack: LocalStack, console: Console, customers: int, falling: int, rate: int, idle: int
     ) -> None:
         program = stack.data_dir / "program.toml"
-        program.write_text(_PROGRAM)
+        program.write_text(PROGRAM.format(silver="200.00"))
         super().__init__(stack, console, live_settings(stack, program), "due")
         self._window = load_program(program).window
         self._customers, self._falling = customers, falling

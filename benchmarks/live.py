@@ -23,6 +23,26 @@ QUIET = {"log_level": 2}
 #: Seconds between two looks at what is to be sent by now.
 TICK = 0.002
 
+#: A program of two tiers, of which the higher takes so much money.
+PROGRAM = """
+[program]
+id = "bench"
+currency = "USD"
+window = "365d"
+ledger = "2000d"
+
+[[tiers]]
+name = "member"
+[[tiers]]
+name = "silver"
+min_monetary = "{silver}"
+
+[scores]
+recency_days = [7, 30, 90, 180]
+frequency = [2, 5, 10, 20]
+monetary = ["50", "200", "500", "1500"]
+"""
+
 
 def customer(number: int) -> str:
     """One of those who were there before."""

@@ -12,7 +12,7 @@ from typing import cast
 
 from rich.console import Console
 
-from benchmarks.live import LiveLoad, at_random, customer, load, now_ms
+from benchmarks.live import PROGRAM, LiveLoad, at_random, customer, load, now_ms
 from benchmarks.phases import Stretch, part, summary, without
 from benchmarks.results import RESULTS, Numbers, check
 from benchmarks.stage import Stage
@@ -23,24 +23,6 @@ from schemas.program import load_program
 from streams.settings import Settings
 from streams.topics import DEFAULT_PARTITIONS
 
-_PROGRAM = """
-[program]
-id = "bench"
-currency = "USD"
-window = "365d"
-ledger = "2000d"
-
-[[tiers]]
-name = "member"
-[[tiers]]
-name = "silver"
-min_monetary = "{silver}"
-
-[scores]
-recency_days = [7, 30, 90, 180]
-frequency = [2, 5, 10, 20]
-monetary = ["50", "200", "500", "1500"]
-"""
 #: What the customers have bought, in turn: one never gets silver, two lose it by the change, one keeps it.
 _AMOUNTS = ("10.00", "150.00", "150.00", "250.00")
 _BEFORE, _AFTER = "100.00", "200.00"
@@ -314,7 +296,7 @@ class Moving(Stage):
 
 def _program(stack: LocalStack, name: str, silver: str) -> Path:
     file = stack.data_dir / f"program-{name}.toml"
-    file.write_text(_PROGRAM.format(silver=silver))
+    file.write_text(PROGRAM.format(silver=silver))
     return file
 
 

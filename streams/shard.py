@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from loyalty.bond import BondChange
 from loyalty.customer import Customer
@@ -233,7 +233,8 @@ class Shard:
         Asks the store whether the shard is still ours, too. `clock` is up to when it should have fallen due by
         the time it is, for telling how far behind the shard is: `until` may lie before it. Both are epoch milliseconds.
         """
-        overdue, goes_on = True, cast(AbstractAsyncContextManager[None], nullcontext())
+        overdue = True
+        goes_on: AbstractAsyncContextManager[None] = nullcontext()
         while overdue:
             async with goes_on, self._in_lane():
                 # While the store does not know all that was published, what time brings may be out already.
