@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from operator import attrgetter, itemgetter
+from typing import Any
 
 from loyalty.bond import Bond
 from loyalty.entries import Entry, Order, Override, Protection, Seen, Since, Touch
@@ -26,6 +27,12 @@ STALE = -1
 
 _time_of_touch = attrgetter("time")
 _first = itemgetter(0)
+
+
+def as_it_came(value: Any) -> Any:
+    """The same value, whose numbers compiled code passes on as the objects they are. Of a number that it knows to be
+    one it makes a new object for each place where it is kept, and of these there are millions."""
+    return value
 
 
 class Kept:
@@ -232,9 +239,10 @@ class Customer:
         self.monetary += net
         times = self.times
         if not times or time >= times[-1]:
-            times.append(time)
+            same = as_it_came(order)
+            times.append(same.time)
             self.counted.append(order)
-            self.nets.append(net)
+            self.nets.append(net if order.refunded else same.paid)
         else:
             at = bisect_right(times, time, self.low)
             times.insert(at, time)

@@ -6,11 +6,11 @@ Customers are changed in place. A caller whose commit fails must throw its custo
 from __future__ import annotations
 
 from copy import copy
-from typing import Literal
+from typing import Any, Literal
 
 from loyalty.bonds import Bonds
 from loyalty.contacts import ContactWindow
-from loyalty.customer import CHANNELS_KEPT_APART, OTHER_CHANNEL, Customer
+from loyalty.customer import CHANNELS_KEPT_APART, OTHER_CHANNEL, Customer, as_it_came
 from loyalty.entries import Order, Override, Seen, Since, Touch
 from loyalty.scores import score
 from loyalty.standing import Standing
@@ -66,7 +66,7 @@ class Fold:
         if time is None or at > time:
             made = self._reach(customer, at)
             time = at
-        customer.ids[key] = at
+        customer.ids[key] = as_it_came(event).occurred_at
         customer.since = None
         horizon = (at if newest is None or at > newest else newest) - self._ledger
         reason: Literal["purchase", "refund"] = "purchase"
@@ -297,8 +297,8 @@ class Fold:
         at = event.occurred_at
         order = self._known(customer, event.order_id, horizon)
         if order is None:
-            order = Order(0, event.order_id, at, event.amount, 0, key)
-            customer.orders[event.order_id] = order
+            order = _order_of(as_it_came(event), key)
+            customer.orders[order.order_id] = order
             order.page = customer.record(order)
             customer.enter(order, start)
             return order
@@ -361,6 +361,10 @@ class Fold:
         shown.time, shown.earned, shown.tier = at, 0, 0
         shown.tier = shown.earned = self._enterable(shown, at)
         shown.tier_seq = tier_seq - len(self._fall_due(copy(shown), until + 1))
+
+
+def _order_of(event: Any, key: int) -> Order:
+    return Order(0, event.order_id, event.occurred_at, event.amount, 0, key)
 
 
 def _since(customer: Customer) -> Since | None:

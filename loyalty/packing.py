@@ -12,7 +12,7 @@ from typing import Any
 from loyalty.bond import Bond
 from loyalty.contacts import ContactWindow
 from loyalty.customer import Customer, Kept, Page, newest_instant
-from loyalty.entries import Entry, Order, Seen, Touch
+from loyalty.entries import Entry, Order, Touch
 from loyalty.heads import (
     TAG,
     Packed,
@@ -230,11 +230,11 @@ class _Keeping:
         kept = customer.kept
         if must_look or kept is None or kept.is_over(self.purchases, self.start, self.touches):
             slack = NEVER
+            purchases, start, touches = self.purchases, self.start + 1, self.touches
             for page in customer.pages.values():
-                # A page goes when the last of its horizons has passed.
-                left = max(
-                    page.purchases - self.purchases, page.dated - self.start - 1, page.touches - self.touches
-                )
+                # A page goes when the last of its horizons has passed. Two at a time: compiled, that is a comparison.
+                left = max(page.purchases - purchases, page.dated - start)
+                left = max(left, page.touches - touches)
                 if left < 0:
                     dropped.append(page.number)
                 elif left < slack:
@@ -247,16 +247,25 @@ class _Keeping:
 
     def prune(self, page: Page) -> None:
         """Take out of a page what is over, and out of its orders the names and ids that are."""
+        purchases = self.purchases
         over: list[Entry] = []
         kept: list[Entry] = []
         for entry in page.entries:
-            (over if self.is_over(entry) else kept).append(entry)
+            if isinstance(entry, Order) and not entry.more and not entry.waiting:
+                # Written out for the usual order: one that is still in the ledger keeps all it has.
+                time = entry.time
+                if time is not None and time >= purchases:
+                    kept.append(entry)
+                    continue
+            if self.is_over(entry):
+                over.append(entry)
+            else:
+                kept.append(entry)
+                if isinstance(entry, Order):
+                    self.shorten(entry)
         if over:
             self.forget(over)
             page.entries = kept
-        for entry in kept:
-            if isinstance(entry, Order):
-                self.shorten(entry)
 
     def shorten(self, order: Order) -> None:
         """Take from an order its ids and waiting refunds before the horizon, and its name where it is too."""
@@ -279,16 +288,21 @@ class _Keeping:
     def forget(self, entries: list[Entry]) -> None:
         """Take entries that are over out of what the fold looks up by."""
         customer = self.customer
+        ids, orders = customer.ids, customer.orders
         touches = set()
         for entry in entries:
             if isinstance(entry, Touch):
                 touches.add(id(entry))
                 _forget_id(customer.touch_ids, entry.key, entry.time)
                 continue
-            for key, time in _ids(entry):
-                _forget_id(customer.ids, key, time)
-            if isinstance(entry, Order) and customer.orders.get(entry.order_id) is entry:
-                del customer.orders[entry.order_id]
+            if entry.key is not None and entry.time is not None:
+                _forget_id(ids, entry.key, entry.time)
+            if isinstance(entry, Order):
+                if entry.more:
+                    for key, time in _pairs(entry.more):
+                        _forget_id(ids, key, time)
+                if orders.get(entry.order_id) is entry:
+                    del orders[entry.order_id]
         if touches:
             # All of them are older than the horizon, so they lie in the front part.
             end = next(
@@ -324,16 +338,6 @@ def _keep_id(ids: dict[int, int], key: int, time: int) -> None:
     """An id that was forgotten and came again stands twice: the newer time is the one that is kept."""
     if ids.get(key, -1) < time:
         ids[key] = time
-
-
-def _ids(entry: Order | Seen) -> list[tuple[int, int]]:
-    """The event keys of an entry, each with its ``occurred_at``."""
-    if isinstance(entry, Seen):
-        return [(entry.key, entry.time)]
-    ids = _pairs(entry.more) if entry.more else []
-    if entry.key is not None and entry.time is not None:
-        ids.append((entry.key, entry.time))
-    return ids
 
 
 def _forget_id(ids: dict[int, int], key: int, time: int) -> None:

@@ -16,7 +16,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MODULES = {
     "loyalty": (
-        *("attachment", "attribution", "bonds", "contact_policy", "contacts", "customer", "fold", "holdout"),
+        *(
+            "attachment",
+            "attribution",
+            "bonds",
+            "contact_policy",
+            "contacts",
+            "customer",
+            "fold",
+            "folding",
+            "holdout",
+        ),
         *(
             "local_time",
             "packing",
@@ -29,7 +39,7 @@ MODULES = {
             "tiers",
         ),
     ),
-    "schemas": ("amounts", "decoding", "event_key", "money", "murmur2", "reading", "times"),
+    "schemas": ("amounts", "decoding", "event_key", "money", "murmur2", "placing", "reading", "times"),
 }
 """What is compiled, by package: what every event runs through. Plain data and what computes a second time are not:
 mypyc would forget what a ``msgspec.Struct`` is told in its class's head."""

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from schemas.dead_letter import dead_letter_headers, fit
 from schemas.decoding import EventDecoder
+from schemas.placing import read_all
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.reroute import is_rerouted, rerouted_headers
@@ -45,26 +46,21 @@ class Intake:
 
     def read(self, batch: Batch) -> tuple[Events, list[Entry]]:
         """The batch's events, and what goes out at once. What is misplaced is not among the events."""
-        decode, home, partition = self._decode[batch.topic], self._home, batch.partition
-        events: Events = []
+        topic, partition = batch.topic, batch.partition
+        events, others = read_all(self._decode[topic], batch.records, partition, self._home)
         out: list[Entry] = []
-        for record in batch.records:
-            try:
-                event = decode(record)
-                key, place = home(event.customer_id)
-                if place != partition or record.key != key:
-                    out.append(self._send_on(batch.topic, record, key, place))
-                    continue
-            except RejectedError as rejected:
-                out.append(self.dead_letter(batch.topic, partition, record, rejected.reason, rejected.detail))
+        for record, why in others:
+            if isinstance(why, RejectedError):
+                rejected = why
+            elif is_rerouted(record.headers):
+                detail = f"key: expected the customer_id, in partition {why[1]}"
+                rejected = RejectedError(Reason.MISROUTED, detail)
             else:
-                events.append((record, event))
+                key, place = why
+                out.append(Entry(topic, place, key, record.value, rerouted_headers(record.headers)))
+                continue
+            out.append(self.dead_letter(topic, partition, record, rejected.reason, rejected.detail))
         return events, out
-
-    def _send_on(self, topic: str, record: Record, key: bytes, place: int) -> Entry:
-        if is_rerouted(record.headers):
-            raise RejectedError(Reason.MISROUTED, f"key: expected the customer_id, in partition {place}")
-        return Entry(topic, place, key, record.value, rerouted_headers(record.headers))
 
     def dead_letter(self, topic: str, partition: int, record: Record, reason: Reason, detail: str) -> Entry:
         """The record as it was, and why it could not be used."""

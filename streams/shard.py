@@ -13,6 +13,7 @@ from typing import Any
 
 from loyalty.bond import BondChange
 from loyalty.customer import Customer
+from loyalty.folding import Folding, customer_ids
 from loyalty.packing import Packing
 from loyalty.views import Change, Decision
 from schemas.program import Program
@@ -55,7 +56,7 @@ _PUBLISH_ENTRIES = 5_000
 _PUBLISH_BYTES = 4 * 1024 * 1024
 
 #: Records that are decoded before another task has a turn: some tenths of a millisecond.
-_DECODE_RECORDS = 32
+_DECODE_RECORDS = 64
 #: Events that are folded before the clock is asked whether the slice is over.
 _FOLD_EVENTS = 8
 
@@ -151,41 +152,24 @@ class Shard:
             # All in one turn: each is waited for behind all other lanes.
             async with self._domain.pace as pace:
                 events, entries = await self._read(batch)
-                customers = await self._customers(dict.fromkeys(event.customer_id for _, event in events))
+                customers = await self._customers(customer_ids(events))
                 counts = self._metrics.batch(batch)
-                touched: dict[str, Customer] = {}
-                decided: list[Decision] = []
-                # A touchpoint mostly changes nothing of what the readable hash says.
-                shown: set[str] | None = set() if topic == TOUCHPOINTS else None
-                apply, ledger = self._apply[topic], self._domain.program.ledger
                 newest = self.state.newest.get(topic)
-                for number, (record, event) in enumerate(events):
-                    if not number % _FOLD_EVENTS and pace.is_over():
+                folding = Folding(self.rules, self._apply[topic], newest, self.healing.holds)
+                for first in range(0, len(events), _FOLD_EVENTS):
+                    if pace.is_over():
                         await pace.rest()
-                    occurred_at = event.occurred_at
-                    if newest is not None and occurred_at < newest - ledger:
-                        entries.append(self._too_late(topic, record, event))
-                        continue
-                    customer = customers[event.customer_id]
-                    segment = customer.bond.segment
-                    made = apply(customer, event, newest)
-                    if made is None:
-                        counts.duplicates += 1
-                        continue
-                    touched[event.customer_id] = customer
-                    if shown is not None and (made or customer.bond.segment != segment):
-                        shown.add(event.customer_id)
-                    if customer.bond_held:
-                        self.healing.stirred.add(event.customer_id)
-                    if newest is None or occurred_at > newest:
-                        newest = occurred_at
-                    if made and not self.healing.holds(event.customer_id):
-                        decided += made
+                    folding.fold(events, customers, first, first + _FOLD_EVENTS)
+                self.healing.stirred |= folding.stirred
+                counts.duplicates = folding.duplicates
+                entries += [self._too_late(topic, record, event) for record, event in folding.late]
                 self._flood[topic].check(batch, entries)
-                commit = Commit(topic, batch.start, batch.end, newest)
+                commit = Commit(topic, batch.start, batch.end, folding.newest)
                 if batch.records:
                     commit.appended = batch.records[-1].timestamp
-                await self._commit(commit, touched, decided, entries, shown)
+                # A touchpoint mostly changes nothing of what the readable hash says.
+                shown = folding.changed if topic == TOUCHPOINTS else None
+                await self._commit(commit, folding.touched, folding.decided, entries, shown)
             counts.done(entries)
             if self.healing:
                 await self._adopt()

@@ -1,0 +1,41 @@
+"""The records of one partition, each read, and asked whether it stands where its customer's records belong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from schemas.events import Record
+from schemas.rejection import RejectedError
+
+Place = tuple[bytes, int]
+"""A record's key, and its partition."""
+
+R = TypeVar("R", bound=Record)
+
+
+def read_all(
+    decode: Callable[[R], Any],
+    records: Iterable[R],
+    partition: int,
+    home: Callable[[str], Place],
+) -> tuple[list[tuple[R, Any]], list[tuple[R, Place | RejectedError]]]:
+    """The events in the order in which they were read, each beside its record; and the others, each beside why it is
+    none, or beside where it should stand.
+
+    ``decode`` raises ``RejectedError`` for what cannot be used; ``home`` is where a customer's records belong.
+    """
+    events: list[tuple[R, Any]] = []
+    others: list[tuple[R, Place | RejectedError]] = []
+    for record in records:
+        try:
+            event = decode(record)
+        except RejectedError as rejected:
+            others.append((record, rejected))
+            continue
+        place = home(event.customer_id)
+        if place[1] != partition or record.key != place[0]:
+            others.append((record, place))
+        else:
+            events.append((record, event))
+    return events, others
