@@ -134,10 +134,16 @@ def _leap_second(text: str) -> int:
 def format_ms(ms: int) -> str:
     """Epoch ms as ``2017-04-02T11:53:26.000Z``. Raises ``ValueError`` outside the years 1 to 9999."""
     day, in_day = divmod(ms, DAY)
-    return _date(day) + _in_day(in_day // MINUTE) + _in_minute(in_day % MINUTE)
+    minute, in_minute = divmod(in_day, MINUTE)
+    return _date(day) + _MINUTES[minute] + _SECONDS[in_minute // SECOND] + _MILLISECONDS[in_minute % SECOND]
 
 
-# As with reading: a year has 365 days and 1,440 times of day, and most times are whole seconds.
+# As with reading, the parts repeat: a year has 365 days, and a day its minutes.
+_MINUTES = tuple(f"T{minute // 60:02}:{minute % 60:02}" for minute in range(DAY // MINUTE))
+_SECONDS = tuple(f":{second:02}" for second in range(MINUTE // SECOND))
+_MILLISECONDS = tuple(f".{ms:03}Z" for ms in range(SECOND))
+
+
 @lru_cache(maxsize=8_192)
 def _date(number: int) -> str:
     """``2017-04-02`` for a day, counted from the epoch's. Raises ``ValueError`` outside the years 1 to 9999."""
@@ -145,18 +151,6 @@ def _date(number: int) -> str:
         return date.fromordinal(number + _EPOCH_DAY).isoformat()
     except (OverflowError, ValueError):
         raise ValueError("expected a time in the years 0001 to 9999") from None
-
-
-@lru_cache(maxsize=4_096)
-def _in_day(minute: int) -> str:
-    """``T11:53``."""
-    return f"T{minute // 60:02}:{minute % 60:02}"
-
-
-@lru_cache(maxsize=8_192)
-def _in_minute(ms: int) -> str:
-    """``:26.000Z``."""
-    return f":{ms // SECOND:02}.{ms % SECOND:03}Z"
 
 
 def parse_duration(text: str) -> int:
