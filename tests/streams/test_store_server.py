@@ -1,5 +1,7 @@
 """How a shard's store behaves where the server itself is in trouble."""
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from streams.protocols import (
     Mark,
     UnavailableError,
 )
-from streams.redis_nodes import connect
+from streams.redis_nodes import _WRITTEN_AT_ONCE, connect, script_of
 from streams.redis_store import RedisStore
 from streams.topics import TIER_CHANGES
 from tests.loyalty.worlds import DAY
@@ -76,6 +78,36 @@ async def test_a_server_that_is_gone_is_unavailable(
         assert await store.now() > START
     finally:
         await store.close()
+
+
+@pytest.mark.parametrize("size", [1, _WRITTEN_AT_ONCE - 1_000, _WRITTEN_AT_ONCE + 1, 5_000_000])
+async def test_scripts_of_any_size_side_by_side_have_their_own_answers(
+    own_valkey: ValkeyServer, size: int
+) -> None:
+    nodes, echo = connect(f"redis://{own_valkey.address}/0"), script_of("return {ARGV[1], #ARGV[2]}")
+    try:
+        for _ in range(2):  # new connections, then those of before
+            answers = await asyncio.gather(
+                *(nodes.run(echo, shard, ["k"], [str(shard), "x" * size]) for shard in range(12))
+            )
+            assert answers == [[b"%d" % shard, size] for shard in range(12)]
+    finally:
+        await nodes.aclose()
+
+
+async def test_who_leaves_before_the_answer_takes_the_connection_along(own_valkey: ValkeyServer) -> None:
+    nodes, slow = connect(f"redis://{own_valkey.address}/0"), script_of("return ARGV[1]")
+    try:
+        assert await nodes.run(slow, 0, ["k"], ["known"]) == b"known"
+        for number in range(20):
+            leaving = asyncio.create_task(nodes.run(slow, 0, ["k"], [f"left {number}"]))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            with suppress(asyncio.CancelledError):
+                await leaving
+            assert await nodes.run(slow, 0, ["k"], [f"next {number}"]) == b"next %d" % number
+    finally:
+        await nodes.aclose()
 
 
 async def test_a_server_without_memory_takes_no_half_batch(
