@@ -237,6 +237,8 @@ class KafkaWriter:
                         if metadata.offset < (end := self._ends.get(target, 0)):
                             raise _output_lost(target, end, metadata.offset)
                         behind[name] = self._ends[target] = metadata.offset + count
+            # Only now, not beside the records: a broker verifies the transaction of what it is to write, and while the
+            # group is being added to it it answers with an error, after which aiokafka waits 100 ms.
             await producer.send_offsets_to_transaction(
                 {self._output: OffsetAndMetadata(upto.number, str(upto.reign))}, self._group
             )
