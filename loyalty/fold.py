@@ -6,7 +6,7 @@ Customers are changed in place. A caller whose commit fails must throw its custo
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, Literal
+from typing import Literal
 
 from loyalty.bonds import Bonds
 from loyalty.contacts import ContactWindow
@@ -297,8 +297,9 @@ class Fold:
         at = event.occurred_at
         order = self._known(customer, event.order_id, horizon)
         if order is None:
-            order = _order_of(as_it_came(event), key)
-            customer.orders[order.order_id] = order
+            same = as_it_came(event)
+            order = Order(0, event.order_id, same.occurred_at, same.amount, 0, key)
+            customer.orders[event.order_id] = order
             order.page = customer.record(order)
             customer.enter(order, start)
             return order
@@ -361,10 +362,6 @@ class Fold:
         shown.time, shown.earned, shown.tier = at, 0, 0
         shown.tier = shown.earned = self._enterable(shown, at)
         shown.tier_seq = tier_seq - len(self._fall_due(copy(shown), until + 1))
-
-
-def _order_of(event: Any, key: int) -> Order:
-    return Order(0, event.order_id, event.occurred_at, event.amount, 0, key)
 
 
 def _since(customer: Customer) -> Since | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from loyalty.customer import Customer
-from loyalty.rules import Rules
 from loyalty.views import Decision
 from schemas.events import Record
 
@@ -22,14 +21,15 @@ class Folding:
 
     def __init__(
         self,
-        rules: Rules,
         apply: Callable[[Customer, Any, int | None], Sequence[Decision] | None],
+        ledger: int,
         newest: int | None,
         held: Callable[[str], bool],
     ) -> None:
-        """``held``: of whom nothing is to be told, as more was published than is known."""
+        """``ledger`` is the program's, in milliseconds; ``held``: of whom nothing is to be told, as more was published
+        than is known."""
         self._apply = apply
-        self._ledger = rules.program.ledger
+        self._ledger = ledger
         self._held = held
         self.newest = newest
         self.duplicates = 0
@@ -40,14 +40,11 @@ class Folding:
         self.decided: list[Decision] = []
         self.late: list[tuple[Record, Any]] = []
 
-    def fold(
-        self, events: Sequence[tuple[Record, Any]], customers: dict[str, Customer], first: int, end: int
-    ) -> None:
-        """Fold the events from number ``first`` up to, not including, ``end``. Customers are changed in place."""
+    def fold(self, events: Sequence[tuple[Record, Any]], customers: dict[str, Customer]) -> None:
+        """Fold the next events. Customers are changed in place."""
         apply, ledger, newest = self._apply, self._ledger, self.newest
         touched, changed = self.touched, self.changed
-        for number in range(first, min(end, len(events))):
-            record, event = events[number]
+        for record, event in events:
             occurred_at: int = event.occurred_at
             if newest is not None and occurred_at < newest - ledger:
                 self.late.append((record, event))

@@ -154,12 +154,12 @@ class Shard:
                 events, entries = await self._read(batch)
                 customers = await self._customers(customer_ids(events))
                 counts = self._metrics.batch(batch)
-                newest = self.state.newest.get(topic)
-                folding = Folding(self.rules, self._apply[topic], newest, self.healing.holds)
+                ledger, newest = self._domain.program.ledger, self.state.newest.get(topic)
+                folding = Folding(self._apply[topic], ledger, newest, self.healing.holds)
                 for first in range(0, len(events), _FOLD_EVENTS):
                     if pace.is_over():
                         await pace.rest()
-                    folding.fold(events, customers, first, first + _FOLD_EVENTS)
+                    folding.fold(events[first : first + _FOLD_EVENTS], customers)
                 self.healing.stirred |= folding.stirred
                 counts.duplicates = folding.duplicates
                 entries += [self._too_late(topic, record, event) for record, event in folding.late]
