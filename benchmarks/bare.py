@@ -32,7 +32,7 @@ async def read(brokers: str, topic: str, partitions: int, events: int) -> dict[s
     consumer = AIOKafkaConsumer(
         bootstrap_servers=brokers,
         isolation_level="read_committed",
-        max_partition_fetch_bytes=1024 * 1024,
+        max_partition_fetch_bytes=8 * 1024 * 1024,
         fetch_max_wait_ms=50,
         enable_auto_commit=False,
     )

@@ -28,6 +28,7 @@ _LEAST = {
     "sweep_interval": 0.01,
     "outbox_bound": 1,
     "cache_customers": 1,
+    "read_ahead_bytes": 1024 * 1024,
     "session_timeout": 6,
 }
 
@@ -49,6 +50,8 @@ class Settings:
     web_url: str = ""
     #: How many decoded customers one worker keeps in memory, over all its shards.
     cache_customers: int = 200_000
+    #: Bytes of an input topic that one worker asks for ahead of its work, over all its shards.
+    read_ahead_bytes: int = 96 * 1024 * 1024
     #: Changes, dead letters and records to send on that a shard may hold unpublished before it stops reading.
     outbox_bound: int = 20_000
     #: Seconds between two sweeps of a shard.

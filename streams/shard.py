@@ -8,12 +8,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 from loyalty.bond import BondChange
 from loyalty.customer import Customer
-from loyalty.folding import Folding, customer_ids
+from loyalty.folding import Folding
 from loyalty.packing import Packing
 from loyalty.views import Change, Decision
 from schemas.program import Program
@@ -22,10 +21,11 @@ from streams.adoption import adopt_bonds, adopt_tiers
 from streams.breaker import Breaker, fallen
 from streams.flood import Flood
 from streams.healing import Healing
-from streams.intake import Event, Events, Intake
+from streams.intake import Event, Intake
 from streams.metrics import Metrics
 from streams.outbox import Entry, Outbox, decision_entry, decode, encode, watermarks, whole
 from streams.pacing import Pace
+from streams.parts import Parts
 from streams.program_rules import rules_of
 from streams.protocols import (
     COMMANDS,
@@ -55,8 +55,8 @@ _ADOPT_CUSTOMERS = 500
 _PUBLISH_ENTRIES = 5_000
 _PUBLISH_BYTES = 4 * 1024 * 1024
 
-#: Records that are decoded before another task has a turn: some tenths of a millisecond.
-_DECODE_RECORDS = 64
+#: Decisions from which on the rest of a batch is for the next commit: they are published in one transaction.
+_COMMIT_DECISIONS = 5_000
 #: Events that are folded before the clock is asked whether the slice is over.
 _FOLD_EVENTS = 8
 
@@ -142,49 +142,43 @@ class Shard:
         metrics.paused.labels(partition).set(state.held is not None)
 
     async def process(self, batch: Batch) -> None:
-        """Fold one batch and commit it, with all it changes, as one."""
+        """Fold one batch and commit it, with all it changes, as one; one of very many customers in several parts."""
         topic = batch.topic
         async with self._in_lane():
             if batch.start != self.state.offsets[topic]:
                 raise RefusedError(
                     f"{topic}: a batch starts at {batch.start}, not at {self.state.offsets[topic]}"
                 )
-            # All in one turn: each is waited for behind all other lanes.
-            async with self._domain.pace as pace:
-                events, entries = await self._read(batch)
-                customers = await self._customers(customer_ids(events))
-                counts = self._metrics.batch(batch)
-                ledger, newest = self._domain.program.ledger, self.state.newest.get(topic)
-                folding = Folding(self._apply[topic], ledger, newest, self.healing.holds)
+            parts = Parts(self._domain.intake, batch)
+            while parts:
+                await self._process(topic, parts)
+            if self.healing:
+                await self._adopt()
+
+    async def _process(self, topic: str, parts: Parts) -> None:
+        """As much as one commit takes. All in one turn: each is waited for behind other lanes."""
+        async with self._domain.pace as pace:
+            customers = await self._customers(await parts.read(pace))
+            ledger, newest = self._domain.program.ledger, self.state.newest.get(topic)
+            folding = Folding(self._apply[topic], ledger, newest, self.healing.holds)
+            while len(folding.decided) < _COMMIT_DECISIONS and (events := parts.take()) is not None:
                 for first in range(0, len(events), _FOLD_EVENTS):
                     if pace.is_over():
                         await pace.rest()
                     folding.fold(events[first : first + _FOLD_EVENTS], customers)
-                self.healing.stirred |= folding.stirred
-                counts.duplicates = folding.duplicates
-                entries += [self._too_late(topic, record, event) for record, event in folding.late]
-                self._flood[topic].check(batch, entries)
-                commit = Commit(topic, batch.start, batch.end, folding.newest)
-                if batch.records:
-                    commit.appended = batch.records[-1].timestamp
-                # A touchpoint mostly changes nothing of what the readable hash says.
-                shown = folding.changed if topic == TOUCHPOINTS else None
-                await self._commit(commit, folding.touched, folding.decided, entries, shown)
-            counts.done(entries)
-            if self.healing:
-                await self._adopt()
-
-    async def _read(self, batch: Batch) -> tuple[Events, list[Entry]]:
-        """What `Intake.read` makes of the batch; in a turn of the pace."""
-        events: Events = []
-        entries: list[Entry] = []
-        for start in range(0, len(batch.records), _DECODE_RECORDS):
-            part = replace(batch, records=batch.records[start : start + _DECODE_RECORDS])
-            read, out = self._domain.intake.read(part)
-            events += read
-            entries += out
-            await self._domain.pace.rest()
-        return events, entries
+            self.healing.stirred |= folding.stirred
+            batch, entries = parts.taken()
+            counts = self._metrics.batch(batch)
+            counts.duplicates = folding.duplicates
+            entries += [self._too_late(topic, record, event) for record, event in folding.late]
+            self._flood[topic].check(batch, entries)
+            commit = Commit(topic, batch.start, batch.end, folding.newest)
+            if batch.records:
+                commit.appended = batch.records[-1].timestamp
+            # A touchpoint mostly changes nothing of what the readable hash says.
+            shown = folding.changed if topic == TOUCHPOINTS else None
+            await self._commit(commit, folding.touched, folding.decided, entries, shown)
+        counts.done(entries)
 
     async def heal(self) -> None:
         """Take over from the output what the store has lost, as far as its inputs have been read again."""

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0)
 #: Shards that are lost again within so many seconds after a take-over are taken over with the same waits.
 _STEADY = 10.0
+#: Records in hand, over all partitions, from which on none has a second batch: there is enough to do while one waits
+#: for the store, and each takes some 600 bytes.
+_MANY_RECORDS = 20_000
 #: Seconds between two looks whether the input topics are still the same.
 _WATCH_SECONDS = 5.0
 
@@ -63,7 +66,9 @@ class Shards:
         self._lost = asyncio.Event()
         self._given_up = False
         self._failing: asyncio.Future[None] | None = None
+        #: Batches that are read and not committed, by input and partition, and the records of all of them.
         self._in_hand: dict[tuple[str, int], int] = {}
+        self._records_in_hand = 0
         #: Where the inputs stood when the worker closed: the group is told at the very end.
         self._left: Positions = {}
         #: Counts the take-overs; what was read before the last one is void.
@@ -133,6 +138,7 @@ class Shards:
         # From here on what the old epoch has read is void; then the reading moves.
         self.epoch += 1
         self._in_hand = {}
+        self._records_in_hand = 0
         # Before anything of them can be lost again: batches may come while the move is still being answered.
         self._lost.clear()
         self._held = {shard.partition: shard for shard in taken}
@@ -179,6 +185,7 @@ class Shards:
             self._metrics.forget(partition)
         self._held = {}
         self._in_hand = {}
+        self._records_in_hand = 0
         self._metrics.shards.set(0)
         self._changed.set()
         self._progress.set()
@@ -212,16 +219,19 @@ class Shards:
     # -- the way of a batch ----------------------------------------------------------------------------------------
 
     def wants(self, topic: str, partition: int) -> bool:
-        """Whether to read on there: two batches in hand at most, and none while the outbox is full."""
+        """Whether to read on there: two batches in hand at most, one where much is in hand anyhow, and none while the
+        outbox is full."""
         shard = self._held.get(partition)
-        if shard is None or shard.is_lost:
+        if shard is None or shard.is_lost or not shard.outbox.has_room:
             return False
-        return shard.outbox.has_room and self._in_hand.get((topic, partition), 0) < 2
+        in_hand = self._in_hand.get((topic, partition), 0)
+        return in_hand == 0 or (in_hand == 1 and self._records_in_hand < _MANY_RECORDS)
 
     def reading(self, batch: Batch) -> None:
         """A batch was read and is on its way to `hand`."""
         key = batch.topic, batch.partition
         self._in_hand[key] = self._in_hand.get(key, 0) + 1
+        self._records_in_hand += len(batch.records)
 
     def hand(self, batch: Batch, done: Callable[[], object]) -> None:
         """Give a batch to its shard's lane and return at once; `done` is called when it is committed."""
@@ -250,6 +260,7 @@ class Shards:
             self.lose(shard, error)
             return
         self._in_hand[batch.topic, batch.partition] -= 1
+        self._records_in_hand -= len(batch.records)
         self._progress.set()
         done()
 

@@ -13,7 +13,7 @@ async def batches(place: Place) -> AsyncIterator[tuple[int, Sequence[Any]]]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=place.brokers,
         isolation_level="read_committed",
-        max_partition_fetch_bytes=1024 * 1024,
+        max_partition_fetch_bytes=8 * 1024 * 1024,
         fetch_max_wait_ms=50,
         enable_auto_commit=False,
     )

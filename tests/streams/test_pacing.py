@@ -2,7 +2,7 @@
 
 import asyncio
 
-from streams.pacing import SLICE, Pace
+from streams.pacing import SLICE, TURN, Pace
 
 
 class Clock:
@@ -80,3 +80,84 @@ async def test_a_slice_is_over_by_the_clock_and_a_rest_begins_the_next() -> None
         assert pace.is_over()
         await pace.rest()
         assert not pace.is_over()
+
+
+async def test_a_long_turn_is_interrupted_by_those_that_begin_and_goes_on_behind_them() -> None:
+    clock = Clock()
+    pace, seen = Pace(clock), []
+
+    async def lane(name: str, parts: int) -> None:
+        async with pace:
+            for part in range(parts):
+                seen.append(f"{name}{part}")
+                clock.now += TURN
+                await pace.rest()
+
+    await asyncio.gather(lane("a", 4), lane("b", 3), lane("c", 1))
+    # Of two long ones that which was interrupted first goes on first, to its end.
+    assert seen == ["a0", "b0", "c0", "a1", "a2", "a3", "b1", "b2"]
+
+
+async def test_who_is_interrupted_goes_on_however_many_begin() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    begun = 0
+
+    async def short() -> None:
+        nonlocal begun
+        async with pace:
+            begun += 1
+            clock.now += TURN
+            following.append(asyncio.create_task(short()))
+            await pace.rest()
+
+    following: list[asyncio.Task[None]] = []
+    async with pace:
+        following.append(asyncio.create_task(short()))
+        await asyncio.sleep(0)
+        clock.now += TURN
+        async with asyncio.timeout(5):
+            await pace.rest()
+        assert 1 <= begun < 100
+    for task in following:
+        task.cancel()
+
+
+async def test_who_is_cancelled_while_it_waits_leaves_the_turn_to_the_next() -> None:
+    pace, seen = Pace(), []
+
+    async def lane(name: str) -> None:
+        async with pace:
+            seen.append(name)
+
+    async with pace:
+        first, second, third = (asyncio.create_task(lane(name)) for name in "abc")
+        await asyncio.sleep(0)
+        first.cancel()
+    # The second one has the turn by now, and has not gone on yet.
+    second.cancel()
+    await asyncio.gather(first, second, third, return_exceptions=True)
+    assert seen == ["c"]
+    async with asyncio.timeout(1), pace:
+        pass
+
+
+async def test_who_is_cancelled_while_it_is_interrupted_has_no_turn() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+
+    async def long() -> None:
+        async with pace:
+            await asyncio.sleep(0)
+            clock.now += TURN
+            await pace.rest()
+            raise AssertionError("not reached")
+
+    interrupted = asyncio.create_task(long())
+    await asyncio.sleep(0)
+    async with pace:
+        interrupted.cancel()
+        await asyncio.gather(interrupted, return_exceptions=True)
+        assert interrupted.cancelled()
+    async with asyncio.timeout(1), pace:
+        pass

@@ -22,6 +22,7 @@ def test_an_empty_variable_was_not_given() -> None:
 def test_every_field_has_a_variable() -> None:
     given = {
         "KIZUNA_CACHE_CUSTOMERS": "7",
+        "KIZUNA_READ_AHEAD_BYTES": "2000000",
         "KIZUNA_OUTBOX_BOUND": "8",
         "KIZUNA_SWEEP_INTERVAL": "0.25",
         "KIZUNA_MOVE_RATE": "9",
@@ -77,6 +78,7 @@ def test_without_an_address_the_pages_are_where_they_are_served(host: str, addre
         ({"KIZUNA_FALLS_LIMIT": "nan"}, {}, "KIZUNA_FALLS_LIMIT: expected 0 or more, not nan"),
         ({"KIZUNA_FALLS_LIMIT": "5%"}, {}, "KIZUNA_FALLS_LIMIT: expected a number, not '5%'"),
         ({"KIZUNA_CACHE_CUSTOMERS": "0"}, {}, "KIZUNA_CACHE_CUSTOMERS: expected 1 or more, not 0"),
+        ({"KIZUNA_READ_AHEAD_BYTES": "96"}, {}, "KIZUNA_READ_AHEAD_BYTES: expected 1048576 or more, not 96"),
         ({"KIZUNA_REDIS_PREFIX": "a{b}"}, {}, "KIZUNA_REDIS_PREFIX: braces are not allowed"),
     ],
 )

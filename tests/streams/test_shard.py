@@ -7,6 +7,7 @@ import pytest
 
 from schemas.program import Program
 from schemas.rejection import Reason
+from streams import parts
 from streams.outbox import decode
 from streams.placement import home
 from streams.protocols import (
@@ -208,3 +209,27 @@ async def test_what_is_committed_while_a_part_is_published_is_published_next(
     assert len(shard.outbox) == 0
     assert writer.upto.number == shard.outbox.last > 1
     assert [record.topic for record in writer.records].count("dead-letters") == 1
+
+
+async def test_a_batch_of_very_many_customers_is_committed_in_parts(
+    memory: MemoryStore, writer: MemoryWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "_COMMIT_CUSTOMERS", 100)
+    shard = make_shard(program(), memory, writer, bound=1_000, cache=1_000)
+    who = here(300)
+    await shard.process(bought(0, *((customer, NOON, "150.00") for customer in who)))
+    assert [(commit.start, commit.end) for commit in memory.commits] == [(0, 128), (128, 256), (256, 300)]
+    assert [len(commit.customers) for commit in memory.commits] == [128, 128, 44]
+    assert sorted(change["customer_id"] for change in changes(memory)) == sorted(who)
+
+
+async def test_a_batch_that_brings_very_many_decisions_is_committed_in_parts(
+    memory: MemoryStore, writer: MemoryWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.shard._COMMIT_DECISIONS", 50)
+    shard = make_shard(program(), memory, writer, bound=1_000, cache=1_000)
+    who = here(150)
+    await shard.process(bought(0, *((customer, NOON, "150.00") for customer in who)))
+    assert [(commit.start, commit.end) for commit in memory.commits] == [(0, 64), (64, 128), (128, 150)]
+    assert shard.state.offsets[PURCHASES] == 150
+    assert len(changes(memory)) == 150

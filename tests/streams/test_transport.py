@@ -10,7 +10,7 @@ from aiokafka.consumer.fetcher import Fetcher
 from faust.types import TP
 
 from streams import transport
-from streams.transport import ReaderThread
+from streams.transport import ReaderThread, batch_bytes
 
 HERE = TP("purchases", 0)
 
@@ -77,3 +77,11 @@ def test_a_partition_is_heard_of_often_enough_while_idle() -> None:
 
 def test_aiokafka_asks_with_what_is_set() -> None:
     assert "_fetch_max_wait_ms" in Fetcher._get_actions_per_node.__code__.co_names
+
+
+def test_what_is_read_ahead_is_shared_by_the_shards_within_bounds() -> None:
+    mib = 1024 * 1024
+    assert [batch_bytes(96 * mib, shards) // mib for shards in (0, 1, 12, 24, 48, 96, 960)] == [
+        *(8, 8, 8, 4, 2, 1, 1)
+    ]
+    assert batch_bytes(mib, 12) == mib
