@@ -195,10 +195,11 @@ def _size(bench: _Bench, size: int, events: int) -> Numbers:
 
 
 def _history(bench: _Bench, count: int) -> Numbers:
-    """Once: as long as the ledger and the window, after which as much is forgotten as comes; and ten times that."""
+    """Once: twice as long as the ledger and the window together; and ten times that. As much is forgotten as comes only
+    when the first pages have been given up, each of which is as long as a page's entries are in coming."""
     customers = _names(count)
     program = bench.program("history", _SHORT_WINDOW, _SHORT_LEDGER)
-    once = _SHORT_WINDOW + _SHORT_LEDGER
+    once = 2 * (_SHORT_WINDOW + _SHORT_LEDGER)
     told: Numbers = {"window_days": _SHORT_WINDOW, "ledger_days": _SHORT_LEDGER, "runs": {}}
     for times in (1, 10):
         days = once * times

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.placement import home
@@ -287,5 +287,8 @@ async def answers() -> AsyncIterator[None]:
         yield
     except ProducerFenced as error:
         raise RefusedError("another worker has initialised the shard's transactional producer") from error
+    except (IllegalOperation, AssertionError) as error:
+        # So aiokafka says it where it was fenced, or the transaction failed, between two calls of one transaction.
+        raise RefusedError(f"the transaction was over before all was in it: {error}") from error
     except (KafkaError, OSError, TimeoutError) as error:
         raise UnavailableError(f"Kafka did not answer: {type(error).__name__}: {error}") from error

@@ -1,7 +1,8 @@
 """A batch, decoded a part at a time, and as much of it as one commit takes.
 
-A batch of a worker that catches up has tens of thousands of records. In one commit a customer that comes often is packed and
-written once; but Redis answers nobody else while it is written, and all that it decides is in memory at once.
+A batch of a worker that catches up has tens of thousands of records. In one commit a customer that comes often is
+packed and written once. But Redis answers nobody else while it is written, and all that it decides is in memory at
+once.
 """
 
 from collections import deque
