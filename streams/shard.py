@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from itertools import islice
 from typing import Any
 
 from loyalty.bond import BondChange
@@ -459,8 +460,8 @@ class Shard:
 
     def _evict(self) -> None:
         cache = self._cache
-        while len(cache) > self._cache_limit:
-            customer_id = next(iter(cache))
+        # Looked for once: what was deleted before the first one is skipped at each look.
+        for customer_id in [*islice(cache, max(0, len(cache) - self._cache_limit))]:
             del cache[customer_id], self._due[customer_id]
             self._unknown.discard(customer_id)
 
