@@ -213,8 +213,7 @@ class KafkaWriter:
         only grows. The transaction is left to be aborted.
         """
         producer = self._producer
-        async with answers():
-            await producer.begin_transaction()
+        async with _transaction(producer):
             sent: dict[TopicPartition, list[tuple[asyncio.Future[Any], int]]] = {}
             building: dict[TopicPartition, Any] = {}
             for record in records:
@@ -281,14 +280,23 @@ def _append(batch: Any, record: OutRecord) -> bool:
 
 
 @asynccontextmanager
+async def _transaction(producer: AIOKafkaProducer) -> AsyncIterator[None]:
+    """A transaction that is begun; with what `answers` does."""
+    async with answers():
+        await producer.begin_transaction()
+        try:
+            yield
+        except (IllegalOperation, AssertionError) as error:
+            # So aiokafka says it where it was fenced, or the transaction failed, between two calls of one transaction.
+            raise RefusedError(f"the transaction was over before all was in it: {error}") from error
+
+
+@asynccontextmanager
 async def answers() -> AsyncIterator[None]:
     """Turns Kafka's errors into what they mean for a shard."""
     try:
         yield
     except ProducerFenced as error:
         raise RefusedError("another worker has initialised the shard's transactional producer") from error
-    except (IllegalOperation, AssertionError) as error:
-        # So aiokafka says it where it was fenced, or the transaction failed, between two calls of one transaction.
-        raise RefusedError(f"the transaction was over before all was in it: {error}") from error
     except (KafkaError, OSError, TimeoutError) as error:
         raise UnavailableError(f"Kafka did not answer: {type(error).__name__}: {error}") from error

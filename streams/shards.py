@@ -36,6 +36,25 @@ _MANY_RECORDS = 20_000
 _WATCH_SECONDS = 5.0
 
 
+class _InHand:
+    """What is read and not committed: batches by input and partition, and the records of all of them."""
+
+    def __init__(self) -> None:
+        self.batches: dict[tuple[str, int], int] = {}
+        self.records = 0
+
+    def add(self, batch: Batch) -> None:
+        """A batch was read."""
+        key = batch.topic, batch.partition
+        self.batches[key] = self.batches.get(key, 0) + 1
+        self.records += len(batch.records)
+
+    def remove(self, batch: Batch) -> None:
+        """A batch is committed."""
+        self.batches[batch.topic, batch.partition] -= 1
+        self.records -= len(batch.records)
+
+
 class Shards:
     """Which shards are here, and the one way by which they come and go.
 
@@ -66,9 +85,7 @@ class Shards:
         self._lost = asyncio.Event()
         self._given_up = False
         self._failing: asyncio.Future[None] | None = None
-        #: Batches that are read and not committed, by input and partition, and the records of all of them.
-        self._in_hand: dict[tuple[str, int], int] = {}
-        self._records_in_hand = 0
+        self._in_hand = _InHand()
         #: Where the inputs stood when the worker closed: the group is told at the very end.
         self._left: Positions = {}
         #: Counts the take-overs; what was read before the last one is void.
@@ -137,8 +154,7 @@ class Shards:
         positions = {(topic, s.partition): s.state.offsets[topic] for s in taken for topic in INPUTS}
         # From here on what the old epoch has read is void; then the reading moves.
         self.epoch += 1
-        self._in_hand = {}
-        self._records_in_hand = 0
+        self._in_hand = _InHand()
         # Before anything of them can be lost again: batches may come while the move is still being answered.
         self._lost.clear()
         self._held = {shard.partition: shard for shard in taken}
@@ -184,8 +200,7 @@ class Shards:
             self._spawn(shard.close())
             self._metrics.forget(partition)
         self._held = {}
-        self._in_hand = {}
-        self._records_in_hand = 0
+        self._in_hand = _InHand()
         self._metrics.shards.set(0)
         self._changed.set()
         self._progress.set()
@@ -224,14 +239,12 @@ class Shards:
         shard = self._held.get(partition)
         if shard is None or shard.is_lost or not shard.outbox.has_room:
             return False
-        in_hand = self._in_hand.get((topic, partition), 0)
-        return in_hand == 0 or (in_hand == 1 and self._records_in_hand < _MANY_RECORDS)
+        in_hand = self._in_hand.batches.get((topic, partition), 0)
+        return in_hand == 0 or (in_hand == 1 and self._in_hand.records < _MANY_RECORDS)
 
     def reading(self, batch: Batch) -> None:
         """A batch was read and is on its way to `hand`."""
-        key = batch.topic, batch.partition
-        self._in_hand[key] = self._in_hand.get(key, 0) + 1
-        self._records_in_hand += len(batch.records)
+        self._in_hand.add(batch)
 
     def hand(self, batch: Batch, done: Callable[[], object]) -> None:
         """Give a batch to its shard's lane and return at once; `done` is called when it is committed."""
@@ -259,8 +272,7 @@ class Shards:
         except ShardLostError as error:
             self.lose(shard, error)
             return
-        self._in_hand[batch.topic, batch.partition] -= 1
-        self._records_in_hand -= len(batch.records)
+        self._in_hand.remove(batch)
         self._progress.set()
         done()
 

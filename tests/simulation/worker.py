@@ -106,7 +106,7 @@ class Worker:
                 self.link.under_way.get(what)
                 for what in ("commit", "take_over", "begin", "send", "decide", "trim")
             )
-            or any(self.shards._in_hand.values())
+            or any(self.shards._in_hand.batches.values())
             or any(len(shard.outbox) for shard in self.shards.held.values())
         )
 
