@@ -86,6 +86,10 @@ class Server(ABC):
     def _command(self) -> list[str]:
         """The program with its full path, and its arguments; may prepare the data directory first."""
 
+    def _environment(self) -> dict[str, str]:
+        """What its environment has besides this program's."""
+        return {}
+
     @abstractmethod
     def _answers(self) -> bool:
         """Whether it serves clients by now."""
@@ -118,6 +122,7 @@ class Server(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env=os.environ | self._environment(),
                 # A Ctrl-C in the terminal is for this program alone, which then stops its servers in order.
                 start_new_session=True,
             )

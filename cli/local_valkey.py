@@ -20,6 +20,18 @@ VALKEY_SETTINGS: dict[str, str] = {
 }
 
 
+#: Valkey is meant to run with jemalloc, and the wheel's does not. With glibc's malloc as it is, a commit of many
+#: customers takes half as long again, most of it searching for free memory; like this it keeps at hand what it frees.
+_TUNABLES = "GLIBC_TUNABLES"
+_MALLOC = {
+    "tcache_count": 65_535,  # as many pieces of each size
+    "mxfast": 0,  # no second such store, which is swept at every large piece
+    "mmap_threshold": 32 << 20,
+    "trim_threshold": 1 << 30,
+    "top_pad": 64 << 20,
+}
+
+
 class ValkeyServer(Server):
     """A Valkey server, or Redis where the wheel has none for this platform. `directory` is its data."""
 
@@ -30,6 +42,12 @@ class ValkeyServer(Server):
         for key, value in VALKEY_SETTINGS.items():
             command += [f"--{key}", value]
         return command
+
+    def _environment(self) -> dict[str, str]:
+        said = os.environ.get(_TUNABLES)
+        return {
+            _TUNABLES: said or ":".join(f"glibc.malloc.{name}={value}" for name, value in _MALLOC.items())
+        }
 
     def _answers(self) -> bool:
         import redis

@@ -12,9 +12,9 @@ from operator import attrgetter
 
 import msgspec
 
-from loyalty.bond import Attributed, BondChange
+from loyalty.bond import Attributed, BondChange, Named
 from loyalty.customer import Customer
-from loyalty.entries import Named, Order, Touch
+from loyalty.entries import Order, Touch
 from schemas.bond_records import AttributionEvent, Conversion, Match, Touched, attribution_id
 from schemas.event_key import event_key
 from schemas.events import TouchpointMade

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import msgspec
-
 from schemas.bond_records import Match
 from schemas.event_key import event_key
 from schemas.events import PurchaseMade, RefundMade, TouchpointMade
@@ -80,7 +78,7 @@ class BatchFacts:
     def touched(self, event: TouchpointMade, channel: str) -> None:
         """Note a touchpoint, and the channel as which it counts."""
         self.touches.append(event)
-        self.told_apart.append(msgspec.structs.replace(event, channel=channel))
+        self.told_apart.append(event.but(channel=channel))
         if event.action not in _WORDS:
             return
         if event.subscription_id is None:

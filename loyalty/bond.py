@@ -70,6 +70,27 @@ class Attributed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     seq: int
 
 
+class Bought(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Where and how an order was bought: what the bond asks for, as its earliest purchase said it (of two at one
+    instant, the first that was read)."""
+
+    channel: str | None
+    store_id: str | None
+    campaign_id: str | None
+    subscription_id: str | None
+
+
+class Named(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What an attribution tells of a touch, or asks of a visit."""
+
+    event_id: str
+    source: str
+    channel: str
+    action: str | None
+    store_id: str | None
+    campaign_id: str | None
+
+
 class Permission(msgspec.Struct, frozen=True):
     """``until`` is there for ``defer``: the instant in epoch milliseconds. ``reason`` says what stands against it,
     None for ``allow``."""

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from loyalty.attachment import Attachment
 from loyalty.attribution import Attributions
-from loyalty.bond import BondChange, BondMark, Permission, Placed, Watch, digest_of
+from loyalty.bond import BondChange, BondMark, Bought, Named, Permission, Placed, Watch, digest_of
 from loyalty.customer import STALE, Customer
-from loyalty.entries import Bought, Named, Order, Touch
+from loyalty.entries import Order, Touch
 from loyalty.scenarios import Made, Scenarios
 from loyalty.segments import NEVER, Axes, Segments
 from loyalty.subscriptions import SAYING, Subscriptions

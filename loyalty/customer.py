@@ -8,11 +8,14 @@ from the entries, and built anew when a customer is unpacked.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
+from loyalty.beneath import Override, Protection, Since
 from loyalty.bond import Bond
-from loyalty.entries import Entry, Order, Override, Protection, Seen, Since, Touch
+from loyalty.entries import Entry, Order, Seen, Touch
 
 PAGE_ENTRIES = 16
 """How many entries a page holds before it is sealed."""
@@ -25,8 +28,7 @@ OTHER_CHANNEL = "other"
 STALE = -1
 """No instant: what is next due of the bond has to be worked out."""
 
-_time_of_touch = attrgetter("time")
-_first = itemgetter(0)
+_time = attrgetter("time")
 
 
 def as_it_came(value: Any) -> Any:
@@ -35,6 +37,7 @@ def as_it_came(value: Any) -> Any:
     return value
 
 
+@mypyc_attr(acyclic=True)
 class Kept:
     """Where the horizons stood when a customer's sealed pages were looked at last; until one of them has passed another
     ``slack`` milliseconds, no page can be dropped. Who has thousands of pages is not looked through at every event."""
@@ -52,6 +55,7 @@ class Kept:
         return max(purchases - self.purchases, start - self.start, touches - self.touches) > self.slack
 
 
+@mypyc_attr(acyclic=True)
 class Tally:
     """What was worked out last of a bond, to be gone on from.
 
@@ -78,6 +82,7 @@ class Tally:
         self.measured = -1
 
 
+@mypyc_attr(acyclic=True)
 class Page:
     """Up to ``PAGE_ENTRIES`` entries in order of arrival, and until when they matter.
 
@@ -126,6 +131,7 @@ _ATTRIBUTES = (
 )
 
 
+@mypyc_attr(acyclic=True)
 class Customer:
     """One customer's state, mutable and without rules of its own: the fold holds those.
 
@@ -217,7 +223,7 @@ class Customer:
         if not touches or touch.time >= touches[-1].time:
             touches.append(touch)
         else:
-            insort(touches, touch, key=_time_of_touch)
+            insort(touches, touch, key=_time)
             self.tally = None
 
     def changed(self, order: Order) -> None:
@@ -239,10 +245,9 @@ class Customer:
         self.monetary += net
         times = self.times
         if not times or time >= times[-1]:
-            same = as_it_came(order)
-            times.append(same.time)
+            times.append(as_it_came(order.time))
             self.counted.append(order)
-            self.nets.append(net if order.refunded else same.paid)
+            self.nets.append(net)
         else:
             at = bisect_right(times, time, self.low)
             times.insert(at, time)
@@ -276,19 +281,30 @@ class Customer:
     def arrange(self, start: int) -> None:
         """Build ``times``, ``counted`` and ``monetary`` anew from the entries, for the window after
         ``start``."""
-        dated = [
-            (entry.time, entry)
-            for page in (*self.pages.values(), self.open)
-            for entry in page.entries
-            if isinstance(entry, Order)
-            and entry.time is not None
-            and entry.time > start
-            # the same as Order.counts, which costs a call
-            and (not entry.refunded or entry.refunded < entry.paid)
-        ]
-        dated.sort(key=_first)
-        self.times = [time for time, _ in dated]
-        self.counted = [order for _, order in dated]
-        self.nets = [order.paid - order.refunded for order in self.counted]
-        self.monetary = sum(self.nets)
+        counted: list[Order] = []
+        newest, in_order = start, True
+        for page in [*self.pages.values(), self.open]:
+            for entry in page.entries:
+                if not isinstance(entry, Order):
+                    continue
+                time = entry.time
+                # The same as Order.counts, which costs a call.
+                if time is None or time <= start or (entry.refunded and entry.refunded >= entry.paid):
+                    continue
+                counted.append(entry)
+                if time < newest:
+                    in_order = False
+                newest = time
+        if not in_order:
+            counted.sort(key=_time)
+        self.counted = counted
+        self.times = times = []
+        self.nets = nets = []
+        monetary = 0
+        for order in counted:
+            times.append(as_it_came(order.time))
+            net = order.paid - order.refunded
+            nets.append(net)
+            monetary += net
+        self.monetary = monetary
         self.low = 0

@@ -1,28 +1,23 @@
-"""What a customer's state is made of, as it is packed: the entries of its pages, and what stands beneath its tier.
+"""What a customer's state is made of: the entries of its pages. ``loyalty.customer`` arranges them, the fold has the
+rules, and ``loyalty.rows`` says how they are read from bytes.
 
-Plain data; ``loyalty.customer`` arranges it, the fold has the rules.
+Plain classes and no structs of msgspec: compiled, their fields are read where they lie.
 """
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Iterable
+from typing import Any
 
-from loyalty.bond import Attributed
-from schemas.events import OverrideMode
-from schemas.tier_change import ChangeReason
+from msgspec.structs import astuple
+from mypy_extensions import mypyc_attr
 
-
-class Bought(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Where and how an order was bought: what the bond asks for, as its earliest purchase said it (of two at one
-    instant, the first that was read)."""
-
-    channel: str | None
-    store_id: str | None
-    campaign_id: str | None
-    subscription_id: str | None
+from loyalty.bond import Attributed, Bought, Named
+from loyalty.rows import ORDER, SEEN, TOUCH, OrderRow, Row, TouchRow
 
 
-class Order(msgspec.Struct, array_like=True, tag=0, gc=False):
+@mypyc_attr(acyclic=True)
+class Order:
     """One order. ``time`` is its earliest purchase's, None while only refunds have come, which then wait.
 
     ``key`` is the id of the purchase that gave ``time``. ``more`` holds further ids as ``(key, time, key,
@@ -31,35 +26,65 @@ class Order(msgspec.Struct, array_like=True, tag=0, gc=False):
     asks for none of it, ``told`` where no attribution was told.
     """
 
-    page: int
-    order_id: str
-    time: int | None
-    paid: int
-    refunded: int = 0
-    key: int | None = None
-    more: tuple[int, ...] | None = None
-    waiting: tuple[int, ...] | None = None
-    bought: Bought | None = None
-    told: Attributed | None = None
+    __slots__ = (
+        *("bought", "key", "more", "order_id", "page", "paid"),
+        *("refunded", "time", "told", "waiting"),
+    )
+
+    def __init__(
+        self,
+        page: int,
+        order_id: str,
+        time: int | None,
+        paid: int,
+        refunded: int = 0,
+        key: int | None = None,
+        more: tuple[int, ...] | None = None,
+        waiting: tuple[int, ...] | None = None,
+        bought: Bought | None = None,
+        told: Attributed | None = None,
+    ) -> None:
+        self.page = page
+        self.order_id = order_id
+        self.time = time
+        self.paid = paid
+        self.refunded = refunded
+        self.key = key
+        self.more = more
+        self.waiting = waiting
+        self.bought = bought
+        self.told = told
 
     @property
     def counts(self) -> bool:
         """Whether the order is one: bought, and not refunded in full. Its net is then ``paid - refunded``."""
         return self.time is not None and (not self.refunded or self.refunded < self.paid)
 
+    def row(self) -> tuple[Any, ...]:
+        """The order as it is written; an ``OrderRow`` reads it."""
+        return (
+            ORDER,
+            self.page,
+            self.order_id,
+            self.time,
+            self.paid,
+            self.refunded,
+            self.key,
+            self.more,
+            self.waiting,
+            self.bought,
+            self.told,
+        )
 
-class Named(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What an attribution tells of a touch, or asks of a visit."""
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Order) and self.row() == other.row()
 
-    event_id: str
-    source: str
-    channel: str
-    action: str | None
-    store_id: str | None
-    campaign_id: str | None
+    def __repr__(self) -> str:
+        return f"Order{self.row()[1:]}"
 
 
-class Touch(msgspec.Struct, array_like=True, tag=1, gc=False):
+@mypyc_attr(acyclic=True)
+class Touch:
     """One touchpoint: its id's key, when, the index of its channel in ``Customer.channels``, and which
     way.
 
@@ -68,61 +93,90 @@ class Touch(msgspec.Struct, array_like=True, tag=1, gc=False):
     be part of an attribution, ``told`` where it is a visit of which one was told.
     """
 
-    key: int
-    time: int
-    channel: int
-    outbound: bool
-    action: int = -1
-    trigger: int | None = None
-    named: Named | None = None
-    told: Attributed | None = None
+    __slots__ = ("action", "channel", "key", "named", "outbound", "time", "told", "trigger")
+
+    def __init__(
+        self,
+        key: int,
+        time: int,
+        channel: int,
+        outbound: bool,
+        action: int = -1,
+        trigger: int | None = None,
+        named: Named | None = None,
+        told: Attributed | None = None,
+    ) -> None:
+        self.key = key
+        self.time = time
+        self.channel = channel
+        self.outbound = outbound
+        self.action = action
+        self.trigger = trigger
+        self.named = named
+        self.told = told
+
+    def row(self) -> tuple[Any, ...]:
+        """The touch as it is written; a ``TouchRow`` reads it."""
+        return (
+            TOUCH,
+            self.key,
+            self.time,
+            self.channel,
+            self.outbound,
+            self.action,
+            self.trigger,
+            self.named,
+            self.told,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Touch) and self.row() == other.row()
+
+    def __repr__(self) -> str:
+        return f"Touch{self.row()[1:]}"
 
 
-class Seen(msgspec.Struct, array_like=True, tag=2, gc=False):
+@mypyc_attr(acyclic=True)
+class Seen:
     """The id of one more event of an order that has a great many, kept apart so that no order grows for
     ever."""
 
-    key: int
-    time: int
+    __slots__ = ("key", "time")
+
+    def __init__(self, key: int, time: int) -> None:
+        self.key = key
+        self.time = time
+
+    def row(self) -> tuple[Any, ...]:
+        """The id as it is written; a ``SeenRow`` reads it."""
+        return (SEEN, self.key, self.time)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Seen) and self.row() == other.row()
+
+    def __repr__(self) -> str:
+        return f"Seen{self.row()[1:]}"
 
 
 Entry = Order | Touch | Seen
 
 
-class Override(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What somebody commanded, from ``at`` until, not including, ``until``. ``tier`` is an index.
-
-    One whose mode is ``clear`` holds nothing, and its ``until`` is its ``at``. It is kept so that an older one
-    that comes later changes nothing.
-    """
-
-    at: int
-    mode: OverrideMode
-    tier: int
-    until: int
-    actor: str
-    reason: str
-
-    def cleared(self) -> Override:
-        """The same, holding nothing."""
-        return Override(self.at, "clear", 0, self.at, self.actor, self.reason)
+def rows(entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
+    """Entries as they are written."""
+    return [entry.row() for entry in entries]
 
 
-class Protection(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A floor that nobody commanded: tier (an index), end, and the reason that its end will have."""
-
-    tier: int
-    until: int
-    reason: ChangeReason
+def entries(read: list[Row]) -> list[Entry]:
+    """Entries of the rows that were read."""
+    return [_entry(row) for row in read]
 
 
-class Since(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """How a customer stood after the last event, kept where time alone has changed something since."""
-
-    time: int
-    tier: int
-    tier_seq: int
-    earned: int
-    grace: int | None
-    at_risk: int | None
-    protection: Protection | None
+def _entry(row: Row) -> Entry:
+    if isinstance(row, OrderRow):
+        # All at once: to ask for each by its name takes five times as long.
+        f = astuple(row)
+        return Order(f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9])
+    if isinstance(row, TouchRow):
+        f = astuple(row)
+        return Touch(f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7])
+    return Seen(row.key, row.time)

@@ -6,12 +6,13 @@ Customers are changed in place. A caller whose commit fails must throw its custo
 from __future__ import annotations
 
 from copy import copy
-from typing import Literal
+from typing import Any, Literal
 
+from loyalty.beneath import Override, Since
 from loyalty.bonds import Bonds
 from loyalty.contacts import ContactWindow
 from loyalty.customer import CHANNELS_KEPT_APART, OTHER_CHANNEL, Customer, as_it_came
-from loyalty.entries import Order, Override, Seen, Since, Touch
+from loyalty.entries import Order, Seen, Touch
 from loyalty.scores import score
 from loyalty.standing import Standing
 from loyalty.views import Beneath, CustomerView, Decision, Readable
@@ -61,17 +62,18 @@ class Fold:
         key = event_key(event.source, event.event_id)
         if self._is_known(customer.ids, key, newest):
             return None
+        noted = as_it_came(at)
         time = customer.time
         made: list[Decision] = []
         if time is None or at > time:
             made = self._reach(customer, at)
             time = at
-        customer.ids[key] = as_it_came(event).occurred_at
+        customer.ids[key] = noted
         customer.since = None
         horizon = (at if newest is None or at > newest else newest) - self._ledger
         reason: Literal["purchase", "refund"] = "purchase"
         if isinstance(event, PurchaseMade):
-            order = self._purchase(customer, event, key, horizon, time - self._window)
+            order = self._purchase(customer, event, key, noted, horizon, time - self._window)
             if self.bonds is not None:
                 self.bonds.bought(customer, event, key, order)
             # The usual purchase changes nothing of the standing. It may save a tier that was in grace, or was lost
@@ -293,12 +295,14 @@ class Fold:
             return None
         return order
 
-    def _purchase(self, customer: Customer, event: PurchaseMade, key: int, horizon: int, start: int) -> Order:
+    def _purchase(
+        self, customer: Customer, event: PurchaseMade, key: int, noted: Any, horizon: int, start: int
+    ) -> Order:
+        """``noted`` is the event's time, one object for all the places where it is kept."""
         at = event.occurred_at
         order = self._known(customer, event.order_id, horizon)
         if order is None:
-            same = as_it_came(event)
-            order = Order(0, event.order_id, same.occurred_at, same.amount, 0, key)
+            order = Order(0, event.order_id, noted, event.amount, 0, key)
             customer.orders[event.order_id] = order
             order.page = customer.record(order)
             customer.enter(order, start)

@@ -7,7 +7,7 @@ from typing import Any
 
 from loyalty.customer import Customer
 from loyalty.views import Decision
-from schemas.events import Record
+from schemas.events import InputEvent, Record
 
 
 class Folding:
@@ -38,18 +38,18 @@ class Folding:
         #: Whose bond is held, and was changed.
         self.stirred: set[str] = set()
         self.decided: list[Decision] = []
-        self.late: list[tuple[Record, Any]] = []
+        self.late: list[tuple[Record, InputEvent]] = []
 
-    def fold(self, events: Sequence[tuple[Record, Any]], customers: dict[str, Customer]) -> None:
+    def fold(self, events: Sequence[tuple[Record, InputEvent]], customers: dict[str, Customer]) -> None:
         """Fold the next events. Customers are changed in place."""
         apply, ledger, newest = self._apply, self._ledger, self.newest
         touched, changed = self.touched, self.changed
         for record, event in events:
-            occurred_at: int = event.occurred_at
+            occurred_at = event.occurred_at
             if newest is not None and occurred_at < newest - ledger:
                 self.late.append((record, event))
                 continue
-            customer_id: str = event.customer_id
+            customer_id = event.customer_id
             customer = customers[customer_id]
             segment = customer.bond.segment
             made = apply(customer, event, newest)
@@ -68,6 +68,6 @@ class Folding:
         self.newest = newest
 
 
-def customer_ids(events: Sequence[tuple[Record, Any]]) -> dict[str, None]:
+def customer_ids(events: Sequence[tuple[Record, InputEvent]]) -> dict[str, None]:
     """Whose events these are, each once, in the order in which they come first."""
     return dict.fromkeys([event.customer_id for _, event in events])

@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from loyalty.beneath import Override, Protection, Since
 from loyalty.bond import Bond
-from loyalty.entries import Entry, Override, Protection, Since
+from loyalty.entries import Entry, entries
+from loyalty.rows import Row
 
 FORMAT = 2
 TAG = bytes([FORMAT])
@@ -72,7 +74,7 @@ class Head(msgspec.Struct, array_like=True, gc=False):
 _encoder = msgspec.msgpack.Encoder()
 # Not strict, as sums beyond 64 bits, which MessagePack has no integers for, are written as text.
 _heads = msgspec.msgpack.Decoder(Head, strict=False)
-_pages = msgspec.msgpack.Decoder(list[Entry], strict=False)
+_pages = msgspec.msgpack.Decoder(list[Row], strict=False)
 
 
 def write(value: Any) -> bytes:
@@ -115,6 +117,6 @@ def read_page(page: bytes) -> list[Entry]:
 def read_entries(content: bytes | memoryview) -> list[Entry]:
     """The entries of an open page, as they stand in a head. Raises ``PackedStateError``."""
     try:
-        return _pages.decode(content)
+        return entries(_pages.decode(content))
     except msgspec.MsgspecError as error:
         raise PackedStateError(f"a page that cannot be read: {error}") from error

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
+from loyalty.beneath import Protection
 from loyalty.contacts import ContactWindow
 from loyalty.customer import Customer
-from loyalty.entries import Protection
 from loyalty.scores import score
 from loyalty.tiers import Ladder
 from loyalty.views import Beneath, Change

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn, cast
 
 import msgspec
+from msgspec.structs import astuple
 
 from schemas import fields as f
 from schemas.amounts import Amounts, is_zero
@@ -37,6 +38,18 @@ from schemas.zones import is_time_zone
 
 _NAMED: Final = 8
 
+# Where a PurchaseBody has its fields.
+_TYPE: Final = 0
+_CUSTOMER_ID: Final = 1
+_OCCURRED_AT: Final = 2
+_ORDER_ID: Final = 3
+_AMOUNT: Final = 4
+_CURRENCY: Final = 5
+_CHANNEL: Final = 6
+_STORE_ID: Final = 7
+_CAMPAIGN_ID: Final = 8
+_SUBSCRIPTION_ID: Final = 9
+
 
 class EventDecoder:
     """Decodes and validates records for one program.
@@ -64,27 +77,40 @@ class EventDecoder:
         value = _admitted(record)
         headers = record.headers
         body, event_id, source = read_purchase(value, _envelope(headers, value) if headers else None)
-        occurred_at = _occurred_at(body.occurred_at)
-        raw = bytes(body.amount)
-        amount = self._amounts.minor(raw, body.currency)
-        made: type[PurchaseMade | RefundMade] = PurchaseMade
-        if body.type == "refund":
-            made = RefundMade
-            if not amount and is_zero(raw):
-                raise f.invalid(f.AMOUNT_NAME, "expected more than zero for a refund")
+        # All fields at once: to ask for each by its name takes five times as long.
+        said = astuple(body)
+        occurred_at = _occurred_at(said[_OCCURRED_AT])
+        raw = bytes(said[_AMOUNT])
+        amount = self._amounts.minor(raw, said[_CURRENCY])
+        is_refund = said[_TYPE] == "refund"
+        if is_refund and not amount and is_zero(raw):
+            raise f.invalid(f.AMOUNT_NAME, "expected more than zero for a refund")
         if occurred_at > record.timestamp + self._max_future:
             self._reject_future(record)
-        return made(
-            body.customer_id,
+        if is_refund:
+            return RefundMade(
+                said[_CUSTOMER_ID],
+                event_id,
+                source,
+                said[_ORDER_ID],
+                amount,
+                occurred_at,
+                said[_CHANNEL],
+                said[_STORE_ID],
+                said[_CAMPAIGN_ID],
+                said[_SUBSCRIPTION_ID],
+            )
+        return PurchaseMade(
+            said[_CUSTOMER_ID],
             event_id,
             source,
-            body.order_id,
+            said[_ORDER_ID],
             amount,
             occurred_at,
-            body.channel,
-            body.store_id,
-            body.campaign_id,
-            body.subscription_id,
+            said[_CHANNEL],
+            said[_STORE_ID],
+            said[_CAMPAIGN_ID],
+            said[_SUBSCRIPTION_ID],
         )
 
     def touchpoint(self, record: Record) -> TouchpointMade:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from schemas.events import Record
+from schemas.events import InputEvent, Record
 from schemas.rejection import RejectedError
 
 Place = tuple[bytes, int]
@@ -15,17 +15,17 @@ R = TypeVar("R", bound=Record)
 
 
 def read_all(
-    decode: Callable[[R], Any],
+    decode: Callable[[R], InputEvent],
     records: Iterable[R],
     partition: int,
     home: Callable[[str], Place],
-) -> tuple[list[tuple[R, Any]], list[tuple[R, Place | RejectedError]]]:
+) -> tuple[list[tuple[R, InputEvent]], list[tuple[R, Place | RejectedError]]]:
     """The events in the order in which they were read, each beside its record; and the others, each beside why it is
     none, or beside where it should stand.
 
     ``decode`` raises ``RejectedError`` for what cannot be used; ``home`` is where a customer's records belong.
     """
-    events: list[tuple[R, Any]] = []
+    events: list[tuple[R, InputEvent]] = []
     others: list[tuple[R, Place | RejectedError]] = []
     for record in records:
         try:

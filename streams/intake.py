@@ -1,10 +1,10 @@
 """The first step: each record of a batch becomes an event, a dead letter, or a record to send on."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from schemas.dead_letter import dead_letter_headers, fit
 from schemas.decoding import EventDecoder
+from schemas.events import InputEvent
 from schemas.placing import read_all
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
@@ -15,16 +15,8 @@ from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Batch, Record
 from streams.settings import Settings
 from streams.topics import DEAD_LETTER_EXTRA_BYTES, DEAD_LETTERS, INPUT_MAX_BYTES
 
-
-class Event(Protocol):
-    """What every event has: whose it is and when it happened (epoch milliseconds)."""
-
-    customer_id: str
-    occurred_at: int
-
-
 #: Events in the order in which they were read, each beside its record.
-Events = list[tuple[Record, Event]]
+Events = list[tuple[Record, InputEvent]]
 
 
 class Intake:
@@ -33,14 +25,14 @@ class Intake:
     def __init__(self, settings: Settings, program: Program, placement: Placement) -> None:
         decoder = EventDecoder(program)
         self._settings = settings
-        self._decode: dict[str, Callable[[Record], Event]] = {
+        self._decode: dict[str, Callable[[Record], InputEvent]] = {
             PURCHASES: decoder.purchase,
             TOUCHPOINTS: decoder.touchpoint,
             COMMANDS: decoder.command,
         }
         self._home = placement.of
 
-    def decode(self, topic: str, record: Record) -> Event:
+    def decode(self, topic: str, record: Record) -> InputEvent:
         """A record of an input, decoded and validated. Raises RejectedError."""
         return self._decode[topic](record)
 

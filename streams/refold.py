@@ -14,11 +14,12 @@ from loyalty.packing import Packing
 from loyalty.rules import Rules
 from loyalty.views import Decision
 from schemas.event_key import event_key
+from schemas.events import InputEvent
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.reroute import is_rerouted
 from streams.awaiting import Cursor
-from streams.intake import Event, Intake
+from streams.intake import Intake
 from streams.outbox import Entry, decision_entry, watermarks
 from streams.placement import Placement, home
 from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, FatalError, Record
@@ -43,7 +44,7 @@ class Read:
     topic: str
     partition: int
     record: Record
-    event: Event
+    event: InputEvent
     #: The customer's partition now, and whether the record stands there under the right key.
     home: int
     is_placed: bool

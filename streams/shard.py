@@ -16,13 +16,14 @@ from loyalty.customer import Customer
 from loyalty.folding import Folding
 from loyalty.packing import Packing
 from loyalty.views import Change, Decision
+from schemas.events import InputEvent
 from schemas.program import Program
 from schemas.rejection import Reason
 from streams.adoption import adopt_bonds, adopt_tiers
 from streams.breaker import Breaker, fallen
 from streams.flood import Flood
 from streams.healing import Healing
-from streams.intake import Event, Intake
+from streams.intake import Intake
 from streams.metrics import Metrics
 from streams.outbox import Entry, Outbox, decision_entry, decode, encode, watermarks, whole
 from streams.pacing import Pace
@@ -465,7 +466,7 @@ class Shard:
             del cache[customer_id], self._due[customer_id]
             self._unknown.discard(customer_id)
 
-    def _too_late(self, topic: str, record: Any, event: Event) -> Entry:
+    def _too_late(self, topic: str, record: Any, event: InputEvent) -> Entry:
         detail = "occurred_at: expected a time within the program's ledger before the newest of its partition"
         return self._domain.intake.dead_letter(topic, self.partition, record, Reason.TOO_LATE, detail)
 

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from loyalty.attribution import Attributions
-from loyalty.bond import BondChange
+from loyalty.bond import BondChange, Bought, Named
 from loyalty.customer import Customer
-from loyalty.entries import Bought, Named, Order, Touch
+from loyalty.entries import Order, Touch
 from loyalty.fold import Fold
 from schemas.bond_records import AttributionEvent
 from schemas.event_key import event_key

@@ -318,7 +318,7 @@ def told(event: Event, program: Program, records: Sequence[BondEvent]) -> Event:
         return event
     ids = [record.event_id for record in records if isinstance(record, TriggerEvent)]
     number = int((event.trigger_id or "")[len(ECHO) :])
-    return msgspec.structs.replace(event, trigger_id=ids[-1 - number % len(ids)] if ids else None)
+    return event.but(trigger_id=ids[-1 - number % len(ids)] if ids else None)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from loyalty.bond import Permission, Placed
 from loyalty.contact_policy import Policy
 from loyalty.customer import Customer
-from loyalty.entries import Touch
+from loyalty.entries import Touch, rows
 from schemas.event_key import event_key
 from schemas.program_bonds import Cap, ContactPolicy
 from schemas.times import DAY, HOUR, MINUTE, format_ms, parse_rfc3339
@@ -448,10 +448,12 @@ def test_the_reason_is_the_first_obstacle_also_where_another_ends_last() -> None
 def test_asking_changes_nothing() -> None:
     world = World(DAILY, touches=[Told(T, trigger="a")], places=[("a", T, "email"), ("b", T, "sns")])
     customer = world.customer()
-    before = msgspec.msgpack.encode([customer.bond, customer.touches, customer.channels, customer.actions])
+    before = msgspec.msgpack.encode(
+        [customer.bond, rows(customer.touches), customer.channels, customer.actions]
+    )
     Policy(world.policy, "UTC").permission(customer, "post", "letter", T)
     assert before == msgspec.msgpack.encode(
-        [customer.bond, customer.touches, customer.channels, customer.actions]
+        [customer.bond, rows(customer.touches), customer.channels, customer.actions]
     )
 
 

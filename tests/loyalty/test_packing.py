@@ -114,7 +114,7 @@ def test_an_order_with_a_great_many_parts_stays_small() -> None:
             shard.load("900")
     packed = shard.packing.pack(shard.customers["900"], T0, T0)
     assert len(packed.head) + sum(map(len, packed.written.values())) < 6_000
-    again = msgspec.structs.replace(purchase(T0 + 20, "0000", 1), amount=5)
+    again = purchase(T0 + 20, "0000", 1).but(amount=5)
     assert not shard.read(again)
     assert (shard.customers["900"].frequency, shard.customers["900"].monetary) == (1, 3_000)
 

@@ -192,7 +192,7 @@ def test_a_duplicate_is_none_and_changes_nothing_until_its_id_is_forgotten() -> 
     again = purchase(T0 + 401 * DAY, "other", 7, event_id="e")
     assert fold.apply(customer, again, T0 + 400 * DAY) is None
     assert (customer.time, customer.lifetime_orders) == (T0, 1)
-    assert fold.apply(customer, msgspec.structs.replace(again, source="pos"), T0 + 400 * DAY) == []
+    assert fold.apply(customer, again.but(source="pos"), T0 + 400 * DAY) == []
     assert fold.apply(customer, again, T0 + 400 * DAY + 1) == []
     assert fold.apply(customer, again, T0 + 400 * DAY + 1) is None
 

@@ -262,7 +262,7 @@ def named(event: Event, program: Program) -> Event:
     """A command of ``commands`` with the name of a tier that the program has; any other event as it is."""
     if not isinstance(event, OverrideCommanded) or not event.tier.isdigit():
         return event
-    return msgspec.structs.replace(event, tier=program.tiers[int(event.tier) % len(program.tiers)].name)
+    return event.but(tier=program.tiers[int(event.tier) % len(program.tiers)].name)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from schemas import bodies, fields, reading
 from schemas.bond_records import trigger_id
 from schemas.decoding import EventDecoder
 from schemas.event_key import event_key
-from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade
+from schemas.events import InputEvent, OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.strict_json import check_text
@@ -349,7 +349,7 @@ def test_whatever_comes_is_an_event_or_a_rejection(
             assert isinstance(event, PurchaseMade | RefundMade | TouchpointMade | OverrideCommanded)
             assert event.occurred_at >= 0
             # Whatever is accepted can be written on.
-            msgspec.json.encode(event)
+            msgspec.json.encode(event.said())
 
 
 @relaxed
@@ -425,4 +425,35 @@ def test_the_typed_shapes_have_the_fields_of_the_published_tables() -> None:
     assert optional(bodies.Purchase) == {**table(fields.PURCHASE_FIELDS), "amount": False}
     assert optional(bodies.Touchpoint) == table(fields.PLAIN_TOUCHPOINT_FIELDS)
     assert optional(bodies.BondTouchpoint) == table(fields.TOUCHPOINT_FIELDS)
-    assert PurchaseMade.__struct_fields__ == RefundMade.__struct_fields__
+    assert PurchaseMade.FIELDS == RefundMade.FIELDS
+    # The decoder asks for them by their places.
+    assert bodies.Purchase.__struct_fields__[:10] == bodies.PurchaseBody.__struct_fields__
+
+
+@pytest.mark.parametrize("type_", ["purchase", "refund"])
+def test_each_field_of_a_purchase_is_where_it_belongs(decoder: EventDecoder, record: Any, type_: str) -> None:
+    places = {name: f"the {name}" for name in ("channel", "store_id", "campaign_id", "subscription_id")}
+    body = PURCHASE | places | {"type": type_, "source": "pos"}
+    told = {"occurred_at": parse_rfc3339(body["occurred_at"]), "amount": 12_40}
+    event = decoder.purchase(record(json.dumps(body).encode()))
+    assert event.said() == {name: told.get(name, body.get(name)) for name in PurchaseMade.FIELDS}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        PurchaseMade("c", "e", "s", "o", 5, 7, "web"),
+        RefundMade("c", "e", "s", "o", 5, 7, None, "s1"),
+        TouchpointMade("c", "e", "s", 7, "email", "inbound"),
+        OverrideCommanded("c", "e", "s", 7, "pin", "gold", 9, "who", "why"),
+    ],
+)
+def test_an_event_with_other_fields_is_another_event(event: InputEvent) -> None:
+    assert event.but() == event
+    assert event.but() is not event
+    for name, value in event.said().items():
+        other = event.but(**{name: 11 if isinstance(value, int) else "floor"})
+        assert other != event
+        assert {key for key in event.FIELDS if getattr(other, key) != getattr(event, key)} == {name}
+        assert f"{name}={getattr(other, name)!r}" in repr(other)
+    assert PurchaseMade("c", "e", "s", "o", 5, 7) != RefundMade("c", "e", "s", "o", 5, 7)

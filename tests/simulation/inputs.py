@@ -276,7 +276,7 @@ class Log:
         topic, body, event = self._rng.choice(self._earlier)
         if topic == PURCHASES and self._rng.random() < 0.3:
             body = body | {"amount": "7.77"}
-            event = msgspec.structs.replace(event, amount=777)
+            event = event.but(amount=777)
         return self._send(at, topic, body, event)
 
     def _send(self, at: int, topic: str, body: dict[str, Any], event: Event) -> Sent:
@@ -289,7 +289,7 @@ class Log:
                 ("ce_id", body.pop("event_id").encode()),
                 ("ce_source", body.pop("source").encode() or b"/"),
             )
-            event = msgspec.structs.replace(event, source=event.source or "/")
+            event = event.but(source=event.source or "/")
         value = json.dumps(body).encode()
         scenario.truth[topic, value, tuple(headers)] = Said(event, None)
         key = event.customer_id.encode()

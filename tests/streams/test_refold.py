@@ -119,21 +119,21 @@ class Play:
             event = self.appended[len(self.appended) // 2]
         else:
             self.number += 1
-            event = msgspec.structs.replace(named(event, world.program), event_id=str(self.number))
+            event = named(event, world.program).but(event_id=str(self.number))
             if self._keeps_bonds:
-                event = msgspec.structs.replace(event, **said(event))
+                event = event.but(**said(event))
             if isinstance(event, OverrideCommanded):
                 # Of two commands of one instant the later to arrive holds: copies that are sent on arrive later.
                 later = {"occurred_at": event.occurred_at + self.number}
                 if event.mode != "clear":
                     later["until"] = event.until + self.number
-                event = msgspec.structs.replace(event, **later)
+                event = event.but(**later)
             if self.ordered:
                 self.newest += (event.occurred_at - START) % (3 * UNIT)
                 later = {"occurred_at": self.newest}
                 if isinstance(event, OverrideCommanded) and event.mode != "clear":
                     later["until"] = self.newest + event.until - event.occurred_at
-                event = msgspec.structs.replace(event, **later)
+                event = event.but(**later)
             self.appended.append(event)
         place, key = world.place(event, world.written)
         place = place if where is None else where % world.written
