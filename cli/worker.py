@@ -45,9 +45,10 @@ def worker(settings: Settings, log_level: str) -> None:
     )
     pipeline = build(settings, *prepare(settings))
     agents.join(pipeline)
-    # Decoded customers live long: the collector need not walk through them again and again.
+    # Decoded customers live long: the collector need not walk through them again and again. What only it can free are
+    # some hundred objects in a hundred thousand events.
     gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
+    gc.set_threshold(1_000_000, 20, 100)
     # The thread that reads gives way sooner to the one that works and answers, which waits for it at every turn.
     sys.setswitchinterval(_SWITCH_SECONDS)
     sys.exit(run(pipeline))

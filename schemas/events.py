@@ -53,6 +53,10 @@ class InputEvent:
         made: Self = kind(**(self.said() | fields))
         return made
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Compiled, a class without arguments is none; and nothing of an event can change but its fields."""
+        return self.but()
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, InputEvent) and type(other) is type(self) and self.said() == other.said()
 

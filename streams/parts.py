@@ -41,6 +41,8 @@ class Parts:
         self._at: int | None = batch.start
         self._decoded: deque[Part] = deque()
         self._taken: list[Part] = []
+        #: How many records are taken for a commit.
+        self._committed = 0
 
     def __bool__(self) -> bool:
         return self._at is not None or bool(self._decoded)
@@ -77,6 +79,8 @@ class Parts:
     def taken(self) -> tuple[Batch, list[Entry]]:
         """All that was taken since the last time, and what goes out for records that hold no event."""
         parts, self._taken = self._taken, []
-        records = [record for part in parts for record in part.batch.records]
+        first = self._committed
+        self._committed = first + sum(len(part.batch.records) for part in parts)
+        records = self._batch.records[first : self._committed]
         batch = replace(self._batch, start=parts[0].batch.start, end=parts[-1].batch.end, records=records)
         return batch, [entry for part in parts for entry in part.entries]

@@ -324,6 +324,27 @@ def test_a_server_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     assert servers_on(tmp_path) == {}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc; elsewhere there is no such setting")
+@pytest.mark.parametrize("said", [None, "glibc.malloc.perturb=0"])
+def test_valkey_keeps_freed_memory_at_hand_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if said is not None:
+        monkeypatch.setenv("GLIBC_TUNABLES", said)
+    valkey = ValkeyServer(tmp_path / "valkey")
+    valkey.start()
+    try:
+        environment = Path(f"/proc/{valkey.pid}/environ").read_bytes().split(b"\0")
+    finally:
+        valkey.stop()
+    told = [entry.decode() for entry in environment if entry.startswith(b"GLIBC_TUNABLES=")]
+    if said is not None:
+        assert told == [f"GLIBC_TUNABLES={said}"]
+    else:
+        assert "glibc.malloc.tcache_count=65535" in told[0]
+
+
 def test_a_server_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     kafka = KafkaServer(tmp_path / "kafka")
     with pytest.raises(LocalStackError, match="Kafka does not answer after 0 s"):
