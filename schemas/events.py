@@ -54,7 +54,7 @@ class InputEvent:
         return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Compiled, a class without arguments is none; and nothing of an event can change but its fields."""
+        """As ``but``: copying would make an event without its fields first, which a compiled class does not allow."""
         return self.but()
 
     def __eq__(self, other: object) -> bool:
