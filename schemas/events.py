@@ -65,21 +65,15 @@ class InputEvent:
         return f"{type(self).__name__}({told})"
 
 
-_OF_AN_ORDER = (
-    *("customer_id", "event_id", "source", "order_id", "amount", "occurred_at"),
-    *("channel", "store_id", "campaign_id", "subscription_id"),
-)
-
-
 @mypyc_attr(acyclic=True)
-class PurchaseMade(InputEvent):
-    """A purchase, or a part of one: purchases with one ``order_id`` add up to one order.
-
-    ``amount`` is in minor units of the program's currency, already converted; ``occurred_at`` in epoch ms.
-    """
+class OrderEvent(InputEvent):
+    """What a purchase and a refund have: ``amount`` is in minor units of the program's currency, already converted."""
 
     __slots__ = ("amount", "campaign_id", "channel", "order_id", "store_id", "subscription_id")
-    FIELDS: ClassVar[tuple[str, ...]] = _OF_AN_ORDER
+    FIELDS: ClassVar[tuple[str, ...]] = (
+        *(*InputEvent.FIELDS, "order_id", "amount"),
+        *("channel", "store_id", "campaign_id", "subscription_id"),
+    )
 
     def __init__(
         self,
@@ -94,10 +88,7 @@ class PurchaseMade(InputEvent):
         campaign_id: str | None = None,
         subscription_id: str | None = None,
     ) -> None:
-        self.customer_id = customer_id
-        self.event_id = event_id
-        self.source = source
-        self.occurred_at = occurred_at
+        super().__init__(customer_id, event_id, source, occurred_at)
         self.order_id = order_id
         self.amount = amount
         self.channel = channel
@@ -107,35 +98,17 @@ class PurchaseMade(InputEvent):
 
 
 @mypyc_attr(acyclic=True)
-class RefundMade(InputEvent):
-    """A refund: lowers its order by ``amount``, at the order's own date. Units as in ``PurchaseMade``."""
+class PurchaseMade(OrderEvent):
+    """A purchase, or a part of one: purchases with one ``order_id`` add up to one order."""
 
-    __slots__ = ("amount", "campaign_id", "channel", "order_id", "store_id", "subscription_id")
-    FIELDS: ClassVar[tuple[str, ...]] = _OF_AN_ORDER
+    __slots__ = ()
 
-    def __init__(
-        self,
-        customer_id: str,
-        event_id: str,
-        source: str,
-        order_id: str,
-        amount: int,
-        occurred_at: int,
-        channel: str | None = None,
-        store_id: str | None = None,
-        campaign_id: str | None = None,
-        subscription_id: str | None = None,
-    ) -> None:
-        self.customer_id = customer_id
-        self.event_id = event_id
-        self.source = source
-        self.occurred_at = occurred_at
-        self.order_id = order_id
-        self.amount = amount
-        self.channel = channel
-        self.store_id = store_id
-        self.campaign_id = campaign_id
-        self.subscription_id = subscription_id
+
+@mypyc_attr(acyclic=True)
+class RefundMade(OrderEvent):
+    """A refund: lowers its order by ``amount``, at the order's own date."""
+
+    __slots__ = ()
 
 
 @mypyc_attr(acyclic=True)
@@ -147,17 +120,8 @@ class TouchpointMade(InputEvent):
         *("subscription_id", "timezone", "trigger_id"),
     )
     FIELDS: ClassVar[tuple[str, ...]] = (
-        *(
-            "customer_id",
-            "event_id",
-            "source",
-            "occurred_at",
-            "channel",
-            "direction",
-            "action",
-            "campaign_id",
-        ),
-        *("store_id", "staff_id", "order_id", "subscription_id", "trigger_id", "timezone"),
+        *(*InputEvent.FIELDS, "channel", "direction", "action", "campaign_id", "store_id", "staff_id"),
+        *("order_id", "subscription_id", "trigger_id", "timezone"),
     )
 
     def __init__(
@@ -198,9 +162,7 @@ class OverrideCommanded(InputEvent):
     """
 
     __slots__ = ("actor", "mode", "reason", "tier", "until")
-    FIELDS: ClassVar[tuple[str, ...]] = (
-        *("customer_id", "event_id", "source", "occurred_at", "mode", "tier", "until", "actor", "reason"),
-    )
+    FIELDS: ClassVar[tuple[str, ...]] = (*InputEvent.FIELDS, "mode", "tier", "until", "actor", "reason")
 
     def __init__(
         self,
