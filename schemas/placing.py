@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from schemas.events import InputEvent, Record
+from schemas.murmur2 import home
 from schemas.rejection import RejectedError
 
 Place = tuple[bytes, int]
@@ -14,16 +15,22 @@ Place = tuple[bytes, int]
 R = TypeVar("R", bound=Record)
 
 
+def place_of(customer_id: str, partitions: int) -> Place:
+    """The key of a customer's records, and the partition in which they belong."""
+    key = customer_id.encode()
+    return key, home(key, partitions)
+
+
 def read_all(
     decode: Callable[[R], InputEvent],
     records: Iterable[R],
     partition: int,
-    home: Callable[[str], Place],
+    partitions: int,
 ) -> tuple[list[tuple[R, InputEvent]], list[tuple[R, Place | RejectedError]]]:
     """The events in the order in which they were read, each beside its record; and the others, each beside why it is
     none, or beside where it should stand.
 
-    ``decode`` raises ``RejectedError`` for what cannot be used; ``home`` is where a customer's records belong.
+    ``decode`` raises ``RejectedError`` for what cannot be used; a topic has so many ``partitions``.
     """
     events: list[tuple[R, InputEvent]] = []
     others: list[tuple[R, Place | RejectedError]] = []
@@ -33,7 +40,7 @@ def read_all(
         except RejectedError as rejected:
             others.append((record, rejected))
             continue
-        place = home(event.customer_id)
+        place = place_of(event.customer_id, partitions)
         if place[1] != partition or record.key != place[0]:
             others.append((record, place))
         else:

@@ -30,7 +30,7 @@ class Intake:
             TOUCHPOINTS: decoder.touchpoint,
             COMMANDS: decoder.command,
         }
-        self._home = placement.of
+        self._partitions = placement.partitions
 
     def decode(self, topic: str, record: Record) -> InputEvent:
         """A record of an input, decoded and validated. Raises RejectedError."""
@@ -39,7 +39,7 @@ class Intake:
     def read(self, batch: Batch) -> tuple[Events, list[Entry]]:
         """The batch's events, and what goes out at once. What is misplaced is not among the events."""
         topic, partition = batch.topic, batch.partition
-        events, others = read_all(self._decode[topic], batch.records, partition, self._home)
+        events, others = read_all(self._decode[topic], batch.records, partition, self._partitions)
         out: list[Entry] = []
         for record, why in others:
             if isinstance(why, RejectedError):
