@@ -15,7 +15,7 @@ if BUILT is not None:
 
 from loyalty.customer import Customer
 from loyalty.heads import Packed, PackedStateError
-from loyalty.packing import Packing, page_numbers, pages_of
+from loyalty.packing import Packing, page_numbers
 from loyalty.program_change import Previous
 from loyalty.rules import Rules
 from loyalty.views import Change, CustomerView
@@ -30,5 +30,4 @@ __all__ = [
     "Previous",
     "Rules",
     "page_numbers",
-    "pages_of",
 ]

@@ -376,7 +376,7 @@ def _set_told(customer: Customer, conversion: Order | Touch, told: Attributed | 
         # A touch does not know its page. It is asked only where an online touch came after the visit that it changes.
         for page in customer.pages.values():
             if _is_in(page.entries, conversion):
-                customer.rewritten.add(page.number)
+                customer.rewritten[page.number] = True
 
 
 def _is_in(entries: Iterable[object], touch: Touch) -> bool:

@@ -161,6 +161,17 @@ class Bond(msgspec.Struct, array_like=True, gc=False):
         return BondChange(customer_id, self.mark(), body, value)
 
 
+class _NoBond(Bond):
+    """What all customers share whose program keeps no bonds."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name}: where no bonds are kept nothing is noted of one")
+
+
+#: A bond that nothing is noted in.
+NONE: Bond = _NoBond()
+
+
 def digest_of(value: bytes) -> int:
     """An unsigned 64-bit number of a record's body. Of all of it: after a lost take-over another owner may have sent
     what this one suppressed, at the same instant."""

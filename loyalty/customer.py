@@ -14,7 +14,7 @@ from typing import Any
 from mypy_extensions import mypyc_attr
 
 from loyalty.beneath import Override, Protection, Since
-from loyalty.bond import Bond
+from loyalty.bond import NONE, Bond
 from loyalty.entries import Entry, Order, Seen, Touch
 
 PAGE_ENTRIES = 16
@@ -27,6 +27,9 @@ OTHER_CHANNEL = "other"
 
 STALE = -1
 """No instant: what is next due of the bond has to be worked out."""
+
+UNKNOWN = -1
+"""No instant: what the store has as a customer's next one is not known."""
 
 _time = attrgetter("time")
 
@@ -128,6 +131,7 @@ _ATTRIBUTES = (
     *("orders", "ids", "touch_ids", "touches", "times", "counted", "nets", "low", "monetary"),
     *("pages", "open", "rewritten", "kept"),
     *("bond", "actions", "bond_held", "tally", "bond_due"),
+    *("is_stored", "stored_due"),
 )
 
 
@@ -144,7 +148,8 @@ class Customer:
     changed, ``kept`` when they must be looked at. ``bond`` and ``actions`` (of touches, by arrival) stay empty
     where the program keeps no bonds;
     ``bond_held`` is true while nothing may be decided of it, as more was published than is known. ``tally`` and
-    ``bond_due`` are what was worked out last of the bond (None and ``STALE`` where nothing was).
+    ``bond_due`` are what was worked out last of the bond (None and ``STALE`` where nothing was). ``is_stored`` says
+    whether the store knows the customer, ``stored_due`` when it has it fall due next (``UNKNOWN`` until it is told).
     """
 
     __slots__ = _ATTRIBUTES
@@ -176,13 +181,15 @@ class Customer:
         self.monetary = 0
         self.pages: dict[int, Page] = {}
         self.open = Page(0)
-        self.rewritten: set[int] = set()
+        self.rewritten: dict[int, bool] = {}  # a set takes four times as much
         self.kept: Kept | None = None
-        self.bond = Bond()
+        self.bond: Bond = NONE
         self.actions: list[str] = []
         self.bond_held = False
         self.tally: Tally | None = None
         self.bond_due: int | None = STALE
+        self.is_stored = False
+        self.stored_due: int | None = UNKNOWN
 
     def __copy__(self) -> Customer:
         """A customer that shares what this one has: pages, orders, bond."""
@@ -211,7 +218,7 @@ class Customer:
         page = self.open
         if len(page.entries) >= PAGE_ENTRIES:
             self.pages[page.number] = page
-            self.rewritten.add(page.number)
+            self.rewritten[page.number] = True
             page = self.open = Page(page.number + 1)
         page.entries.append(entry)
         return page.number
@@ -229,7 +236,7 @@ class Customer:
     def changed(self, order: Order) -> None:
         """Note that an order that was written before is no longer what it was."""
         if order.page != self.open.number:
-            self.rewritten.add(order.page)
+            self.rewritten[order.page] = True
 
     def enter(self, order: Order, start: int) -> None:
         """Count an order, if it counts: over the lifetime, and in the window after ``start`` if it lies

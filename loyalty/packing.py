@@ -17,6 +17,7 @@ from loyalty.customer import Customer, Kept, Page, newest_instant
 from loyalty.entries import Entry, Order, Touch, rows
 from loyalty.heads import (
     TAG,
+    Head,
     Packed,
     PackedBeneath,
     PackedStateError,
@@ -27,11 +28,6 @@ from loyalty.heads import (
 )
 from loyalty.rules import Rules
 from loyalty.segments import NEVER
-
-
-def pages_of(head: bytes) -> int:
-    """How many sealed pages belong to a head: 0 for nearly every customer. Raises ``PackedStateError``."""
-    return len(page_numbers(head))
 
 
 def page_numbers(head: bytes) -> list[int]:
@@ -49,7 +45,7 @@ class Packing:
         self._window = max(program.window for program in programs)
         self._ledger = rules.program.ledger
         bonds = [bonds for bonds in rules.bonds if bonds is not None]
-        self._keeps_bonds = bool(bonds)
+        self._keeps_bonds = rules.keeps_bonds
         self._policies = [bond.policy for bond in bonds if bond.policy is not None]
         self._touches_kept = max(
             self._ledger,
@@ -60,16 +56,20 @@ class Packing:
         self._touches_before_orders = max(before_orders) if before_orders else None
 
     def unpack(self, customer_id: str, head: bytes | None, pages: Mapping[int, bytes]) -> Customer:
-        """The customer of a head and all its sealed pages, by number; a new one where there is no head.
+        """The customer of a head's bytes and all its sealed pages, by number; a new one where there is no head.
 
         Raises ``PackedStateError``.
         """
+        return self.customer(customer_id, None if head is None else read_head(head), pages)
+
+    def customer(self, customer_id: str, head: Head | None, pages: Mapping[int, bytes]) -> Customer:
+        """The same of a head that was read already."""
         if head is None:
             if pages:
                 raise PackedStateError(f"customer {customer_id!r} has pages but no head")
             return self._rules.new_customer(customer_id)
         # All fields at once: to ask for each by its name takes five times as long.
-        read = astuple(read_head(head))
+        read = astuple(head)
         tier, tier_seq, time, lifetime_orders, lifetime_monetary, channels = read[:6]
         sealed, number, opened, generation, beneath, bond, actions = read[6:]
         program = self._rules.program_of(generation)
@@ -86,6 +86,9 @@ class Packing:
         customer.channels = channels
         if bond is not None:
             customer.bond, customer.actions = bond, actions
+        elif self._keeps_bonds:
+            customer.bond = Bond()
+        customer.is_stored = True
         if beneath is None:
             customer.earned = tier
         else:

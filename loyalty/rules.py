@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from loyalty.bond import Bond, BondMark, Permission
+from loyalty.bond import NONE, Bond, BondMark, Permission
 from loyalty.bonds import Bonds
 from loyalty.customer import STALE, Customer
 from loyalty.fold import Fold
@@ -52,6 +52,8 @@ class Rules:
         self._old: Fold | None = None
         if previous is not None:
             self._old = Fold(msgspec.structs.replace(previous.program, ledger=program.ledger))
+        #: Whether any of the programs that customers are on keeps bonds.
+        self.keeps_bonds = any(bonds is not None for bonds in self.bonds)
 
     @property
     def bonds(self) -> list[Bonds | None]:
@@ -60,7 +62,10 @@ class Rules:
 
     def new_customer(self, customer_id: str) -> Customer:
         """A customer of whom nothing is known: the first tier, ``tier_seq`` 0, no time."""
-        return Customer(customer_id, self.generation)
+        customer = Customer(customer_id, self.generation)
+        if self.keeps_bonds:
+            customer.bond = Bond()
+        return customer
 
     def is_moved(self, customer: Customer) -> bool:
         """Whether the customer is on the present program."""
@@ -249,7 +254,7 @@ class Rules:
         if bonds is not None:
             made += bonds.carry_over(customer, old.bonds, previous.at)
         elif old.bonds is not None:
-            customer.bond = Bond()
+            customer.bond = NONE
         return made, before
 
     def _moved_copy(self, customer: Customer) -> Customer:

@@ -29,6 +29,7 @@ MODULES = {
         "local_time",
         "packing",
         "rules",
+        "saving",
         "scenarios",
         "scores",
         "segments",

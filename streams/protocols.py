@@ -10,9 +10,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from loyalty.customer import Customer
-from loyalty.heads import Packed
 from loyalty.packing import Packing
-from loyalty.views import Readable
+from loyalty.saving import CustomerWrite
 from schemas import events
 
 #: The inputs of a shard, by the contract's names. Partition p of each belongs to shard p.
@@ -167,20 +166,6 @@ class Binding:
     version: str
     #: Kafka's ids of the input topics, in the order of INPUTS, with blanks between.
     inputs: str = ""
-
-
-@dataclass(slots=True)
-class CustomerWrite:
-    """One customer's part of a commit."""
-
-    customer_id: str
-    packed: Packed
-    #: The readable hash, or None where it did not change.
-    readable: Readable | None
-    #: When time alone next changes something: epoch milliseconds, None for never.
-    due: int | None
-    #: Whether `due` may differ from what the store holds.
-    due_changed: bool
 
 
 @dataclass(slots=True)

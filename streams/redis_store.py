@@ -9,17 +9,19 @@ from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, cast
 
+import msgspec
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError, TryAgainError
 
 from loyalty.customer import Customer
-from loyalty.packing import Packing, pages_of
+from loyalty.heads import read_head
+from loyalty.packing import Packing
+from loyalty.saving import CustomerWrite
 from streams.closed_connections import is_closed
 from streams.keys import ShardKeys, partition_and_customer, state_pattern
 from streams.protocols import (
     INPUTS,
     Binding,
     Commit,
-    CustomerWrite,
     Due,
     FatalError,
     Mark,
@@ -127,8 +129,9 @@ class RedisStore:
         keys = self.keys(partition)
         with answers(self._nodes):
             redis = await self._nodes.of(partition)
-            heads = await cast(Any, redis.mget([keys.state(customer_id) for customer_id in customer_ids]))
-            paged = [i for i, head in enumerate(heads) if head is not None and pages_of(head)]
+            held = await cast(Any, redis.mget([keys.state(customer_id) for customer_id in customer_ids]))
+            heads = [None if head is None else read_head(head) for head in held]
+            paged = [i for i, head in enumerate(heads) if head is not None and head.sealed]
             pages: dict[int, dict[int, bytes]] = {}
             if paged:
                 # Head and pages once more, together: a reader beside the worker must not see a torn customer.
@@ -139,11 +142,11 @@ class RedisStore:
                         pipe.hgetall(keys.pages(customer_ids[i]))
                     held = await pipe.execute()
                 for i, head, found in zip(paged, held[::2], held[1::2], strict=True):
-                    heads[i] = head
+                    heads[i] = None if head is None else read_head(head)
                     pages[i] = {int(number): page for number, page in found.items()}
-        unpack = packing.unpack
+        customer = packing.customer
         return [
-            unpack(customer_id, head, pages.get(i, {}))
+            customer(customer_id, head, pages.get(i, {}))
             for i, (customer_id, head) in enumerate(zip(customer_ids, heads, strict=True))
         ]
 
@@ -168,13 +171,15 @@ class RedisStore:
             args += (len(values), *values)
         # The shapes of readable hashes: one, or two while customers are moved to another program.
         shapes: dict[tuple[str, ...], int] = {}
-        each: list[Any] = []
+        said: list[Any] = []
+        content: list[bytes] = []
         for write in commit.customers:
-            _say(write, keys, names, each, shapes)
+            _say(write, keys, names, said, content, shapes)
         args.append(len(shapes))
         for shape in shapes:
             args += (len(shape), *shape)
-        args += each
+        args.append(_array(said))
+        args += content
         with answers(self._nodes):
             await self._nodes.run(self._commit, partition, names, args)
 
@@ -242,6 +247,8 @@ async def all_customers(nodes: RedisNodes, prefix: str) -> AsyncIterator[tuple[i
             yield partition_and_customer(prefix, key)
 
 
+_array = msgspec.msgpack.Encoder().encode
+
 #: What a commit writes of a customer besides the head; as in commit.lua.
 _DUE, _NEVER_DUE, _READABLE, _PAGES = 1, 2, 4, 8
 
@@ -250,36 +257,36 @@ def _say(
     write: CustomerWrite,
     keys: ShardKeys,
     names: list[str],
-    args: list[Any],
+    said: list[Any],
+    content: list[bytes],
     shapes: dict[tuple[str, ...], int],
 ) -> None:
-    """One customer's part of the keys and arguments of commit.lua."""
+    """One customer's part of the keys, of the array and of the bytes of commit.lua."""
     customer_id, packed, readable = write.customer_id, write.packed, write.readable
     names.append(keys.state(customer_id))
-    place = len(args) + 1
-    args += (packed.head, 0)
+    content.append(packed.head)
+    place = len(said)
+    said.append(0)
     what = 0
     if write.due_changed:
         if write.due is None:
             what = _NEVER_DUE
-            args.append(customer_id)
+            said.append(customer_id)
         else:
             what = _DUE
-            args += (write.due, customer_id)
+            said += (write.due, customer_id)
     if readable is not None:
         what += _READABLE
         names.append(keys.customer(customer_id))
         fields, values = readable
-        args.append(shapes.setdefault(fields, len(shapes) + 1))
-        args += values
+        said.append(shapes.setdefault(fields, len(shapes) + 1))
+        said += values
     if packed.written or packed.dropped:
         what += _PAGES
         names.append(keys.pages(customer_id))
-        args.append(2 * len(packed.written))
-        for page in packed.written.items():
-            args += page
-        args += (len(packed.dropped), *packed.dropped)
-    args[place] = what
+        said += (len(packed.written), *packed.written, len(packed.dropped), *packed.dropped)
+        content += packed.written.values()
+    said[place] = what
 
 
 #: Why a shard cannot be taken over for now.

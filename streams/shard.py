@@ -15,6 +15,7 @@ from loyalty.bond import BondChange
 from loyalty.customer import Customer
 from loyalty.folding import Folding
 from loyalty.packing import Packing
+from loyalty.saving import Saving
 from loyalty.views import Change, Decision
 from schemas.events import InputEvent
 from schemas.program import Program
@@ -36,7 +37,6 @@ from streams.protocols import (
     TOUCHPOINTS,
     Batch,
     Commit,
-    CustomerWrite,
     Mark,
     RefusedError,
     ShardState,
@@ -62,8 +62,8 @@ _COMMIT_DECISIONS = 5_000
 #: Events that are folded before the clock is asked whether the slice is over.
 _FOLD_EVENTS = 8
 
-#: Instant that no customer has in the store: whatever is next due must be written.
-_UNKNOWN = -1
+#: Customers that are packed before it is asked again.
+_SAVE_CUSTOMERS = 8
 
 
 class Domain:
@@ -120,8 +120,6 @@ class Shard:
         self._breaker = Breaker(domain.falls_limit, state.falls)
         #: Who was moved to the program since the last commit: from which tier to which.
         self._moves: dict[str, tuple[str, str]] = {}
-        #: Customers in the cache of whom the store knows nothing.
-        self._unknown: set[str] = set()
         self._lane = asyncio.Lock()
         #: A batch may have to wait before it enters the lane; those behind it of the same input wait for it.
         self.turns = {topic: asyncio.Lock() for topic in INPUTS}
@@ -133,8 +131,6 @@ class Shard:
         # Decoded customers, least recently used first. What is in here has been committed, or the shard is lost.
         self._cache: dict[str, Customer] = {}
         self._cache_limit = cache_customers
-        # The instant that stands in the store's `due`, for the customers of the cache.
-        self._due: dict[str, int | None] = {}
         rules = self.rules
         self._apply: dict[str, Callable[[Customer, Any, int | None], Sequence[Decision] | None]] = {
             PURCHASES: rules.apply,
@@ -330,16 +326,15 @@ class Shard:
                 missing.append(customer_id)
             else:
                 cache[customer_id] = held[customer_id] = customer
-        loaded: Sequence[Customer] = ()
         if missing:
             async with self._domain.pace.left():
                 loaded = await self._store.load(self.partition, missing, self._packing)
-        for customer_id, customer in zip(missing, loaded, strict=True):
-            cache[customer_id] = held[customer_id] = customer
-            customer.bond_held = customer_id in self.healing.bonds
-            self._due[customer_id] = _UNKNOWN
-            if customer.is_blank:
-                self._unknown.add(customer_id)
+            if self.healing:
+                for customer in loaded:
+                    customer.bond_held = customer.customer_id in self.healing.bonds
+            found = dict(zip(missing, loaded, strict=True))
+            cache |= found
+            held |= found
         return held
 
     async def _commit(
@@ -351,7 +346,7 @@ class Shard:
         shown: Container[str] | None = None,
     ) -> None:
         """`shown`: of those who are touched, of whom the readable hash may say something else now; None: of all."""
-        state, rules, pack = self.state, self.rules, self._packing.pack
+        state, rules = self.state, self.rules
         offsets = state.offsets if commit.topic is None else state.offsets | {commit.topic: commit.end}
         read_up_to = watermarks(offsets, state.rebuilt) if decided else b""
         changes = [decision for decision in decided if not isinstance(decision, BondChange)]
@@ -359,36 +354,24 @@ class Shard:
         if commit.topic is not None and commit.newest is not None:
             newest[commit.topic] = commit.newest
         horizons = newest.get(PURCHASES), newest.get(TOUCHPOINTS), newest.get(COMMANDS)
-        due: dict[str, int | None] = {}
+        saving, customers = Saving(rules, self._packing, *horizons, shown), [*touched.values()]
         async with self._domain.pace as pace:
             started = time.perf_counter()
             for decision in decided:
                 if pace.is_over():
                     await pace.rest()
                 entries.append(decision_entry(decision, rules.change_body, self.partition, read_up_to))
-            for customer_id, customer in touched.items():
+            for first in range(0, len(customers), _SAVE_CUSTOMERS):
                 if pace.is_over():
                     await pace.rest()
-                before = self._due[customer_id]
-                due[customer_id] = instant = rules.next_due(customer)
-                commit.customers.append(
-                    CustomerWrite(
-                        customer_id,
-                        pack(customer, *horizons),
-                        rules.readable(customer)
-                        if shown is None or customer_id in shown or before == _UNKNOWN
-                        else None,
-                        instant,
-                        instant != before,
-                    )
-                )
+                saving.save(customers[first : first + _SAVE_CUSTOMERS])
+            commit.customers = saving.writes
             for made in whole(entries):
                 if pace.is_over():
                     await pace.rest()
                 commit.outbox.append(encode(made))
-        born = self._unknown & touched.keys() if self._unknown else ()
-        self._add_up(commit, len(born))
-        self._count_falls(commit, changes, len(born))
+        self._add_up(commit, saving.born)
+        self._count_falls(commit, changes, saving.born)
         packed = time.perf_counter()
         await self._store.commit(self.partition, self._token, state.version, commit)
         self._metrics.committed(packed - started, time.perf_counter() - packed)
@@ -396,9 +379,7 @@ class Shard:
         state.offsets, state.newest = offsets, newest
         if commit.topic is not None and commit.appended is not None:
             state.appended[commit.topic] = commit.appended
-        state.customers += len(born)
-        self._unknown.difference_update(born)
-        self._due |= due
+        state.customers += saving.born
         self._metrics.decided(decided)
         self._metrics.moves.inc(len(self._moves))
         self._moves.clear()
@@ -463,8 +444,7 @@ class Shard:
         cache = self._cache
         # Looked for once: what was deleted before the first one is skipped at each look.
         for customer_id in [*islice(cache, max(0, len(cache) - self._cache_limit))]:
-            del cache[customer_id], self._due[customer_id]
-            self._unknown.discard(customer_id)
+            del cache[customer_id]
 
     def _too_late(self, topic: str, record: Any, event: InputEvent) -> Entry:
         detail = "occurred_at: expected a time within the program's ledger before the newest of its partition"

@@ -44,7 +44,6 @@ class Staging:
         #: Decoded customers, least recently used first, and those of them that differ from what is written.
         self._cache: dict[str, Customer] = {}
         self._changed: set[str] = set()
-        self._unknown: set[str] = set()
         #: How many customers there are, and outbox entries, by shard.
         self.customers = [0] * refold.partitions
         self.entries = [0] * refold.partitions
@@ -67,16 +66,15 @@ class Staging:
         for partition, ids in missing.items():
             for customer in await self._store.load(partition, ids, self._refold.packing):
                 cache[customer.customer_id] = found[customer.customer_id] = customer
-                if customer.is_blank:
-                    self._unknown.add(customer.customer_id)
         return found
 
     async def note(self, folded: Folded) -> None:
         """Customers have changed, and something is to be published: as one, as one commit would be."""
         for customer_id in folded.touched:
             self._changed.add(customer_id)
-            if customer_id in self._unknown:
-                self._unknown.discard(customer_id)
+            customer = self._cache[customer_id]
+            if not customer.is_stored:  # but will be, before it leaves the cache
+                customer.is_stored = True
                 self.customers[self._home(customer_id)[1]] += 1
         await self._publish(folded.entries)
         await self._evict(self._limit)
@@ -123,7 +121,6 @@ class Staging:
         for customer in gone:
             del self._cache[customer.customer_id]
             self._changed.discard(customer.customer_id)
-            self._unknown.discard(customer.customer_id)
 
     async def _write(self, customers: Sequence[Customer]) -> None:
         at_home = [(self._home(customer.customer_id)[1], customer) for customer in customers]

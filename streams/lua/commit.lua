@@ -4,10 +4,11 @@
 --       what to add to its fields (count, then field and number), outbox entries (count, then each),
 --       entries that become others (count, then number and entry), customers that are moved (count, then each),
 --       shapes of readable hashes (count, then by shape: count, then the fields),
---       then by customer: head, what else is written (a sum of the numbers below),
---       of due: instant (+1 only) and id, of the readable hash: number of its shape and the values,
---       pages (count, then number and bytes), dropped pages (count, then numbers)
--- A commit has thousands of customers, and each argument costs on both sides: nothing is said that can be left out.
+--       what is said of the customers, then the bytes of each: head and pages.
+-- What is said of the customers is one MessagePack array, in which there are no bytes; by customer: what is written
+-- besides the head (a sum of the numbers below), of due: instant (+1 only) and id, of the readable hash: number of its
+-- shape and the values, of pages: count, their numbers, count of those that are dropped, their numbers
+-- A commit has thousands of customers, and an argument costs both sides several times what a place in an array does.
 local DUE, NEVER_DUE, READABLE, PAGES = 1, 2, 4, 8
 local shard, due, outbox, unmoved = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local refusal = refused(shard, ARGV[1], ARGV[2])
@@ -23,22 +24,22 @@ end
 
 -- Lua's stack holds some 8,000 values: longer argument lists go in parts.
 local PART = 4000
-local at = 5
+local said, at = ARGV, 5
 local function take(command, key, count)
   local last = at + count - 1
   while at <= last do
     local stop = math.min(at + PART - 1, last)
-    redis.call(command, key, unpack(ARGV, at, stop))
+    redis.call(command, key, unpack(said, at, stop))
     at = stop + 1
   end
 end
 local function count()
   at = at + 1
-  return tonumber(ARGV[at - 1])
+  return tonumber(said[at - 1])
 end
 local function each_pair(call)
   for _ = 1, count() / 2 do
-    call(ARGV[at], ARGV[at + 1])
+    call(said[at], said[at + 1])
     at = at + 2
   end
 end
@@ -69,17 +70,19 @@ local shapes = {}
 for i = 1, count() do
   local shape = {}
   for j = 1, count() do
-    shape[2 * j - 1], shape[2 * j] = ARGV[at], ''
+    shape[2 * j - 1], shape[2 * j] = said[at], ''
     at = at + 1
   end
   shapes[i] = shape
 end
+local bytes = at + 1
+said, at = cmsgpack.unpack(ARGV[at]), 1
 local k = 5
 while k <= #KEYS do
-  redis.call('SET', KEYS[k], ARGV[at])
-  k = k + 1
-  local what = tonumber(ARGV[at + 1])
-  at = at + 2
+  redis.call('SET', KEYS[k], ARGV[bytes])
+  k, bytes = k + 1, bytes + 1
+  local what = said[at]
+  at = at + 1
   local pages = what >= PAGES
   if pages then
     what = what - PAGES
@@ -89,23 +92,26 @@ while k <= #KEYS do
     what = what - READABLE
   end
   if what == DUE then
-    redis.call('ZADD', due, ARGV[at], ARGV[at + 1])
+    redis.call('ZADD', due, said[at], said[at + 1])
     at = at + 2
   elseif what == NEVER_DUE then
-    redis.call('ZREM', due, ARGV[at])
+    redis.call('ZREM', due, said[at])
     at = at + 1
   end
   if readable then
-    local shape = shapes[tonumber(ARGV[at])]
+    local shape = shapes[said[at]]
     for i = 2, #shape, 2 do
-      shape[i] = ARGV[at + i / 2]
+      shape[i] = said[at + i / 2]
     end
     at = at + 1 + #shape / 2
     redis.call('HSET', KEYS[k], unpack(shape))
     k = k + 1
   end
   if pages then
-    take('HSET', KEYS[k], count())
+    for _ = 1, count() do
+      redis.call('HSET', KEYS[k], said[at], ARGV[bytes])
+      at, bytes = at + 1, bytes + 1
+    end
     take('HDEL', KEYS[k], count())
     k = k + 1
   end

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from loyalty.attribution import Attributions
-from loyalty.bond import BondChange, Bought, Named
+from loyalty.bond import Bond, BondChange, Bought, Named
 from loyalty.customer import Customer
 from loyalty.entries import Order, Touch
 from loyalty.fold import Fold
@@ -42,6 +42,7 @@ class World:
         self.attributions = Attributions(self.program)
         self._orders = Fold(msgspec.structs.replace(self.program, bonds=None))
         self.customer = Customer("900")
+        self.customer.bond = Bond()
         self.time = 0
         self.told: list[BondChange] = []
 

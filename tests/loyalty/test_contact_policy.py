@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from loyalty.bond import Permission, Placed
+from loyalty.bond import Bond, Permission, Placed
 from loyalty.contact_policy import Policy
 from loyalty.customer import Customer
 from loyalty.entries import Touch, rows
@@ -60,6 +60,7 @@ class World:
 
     def customer(self, *, zone_is_own: bool = True) -> Customer:
         customer = Customer("900")
+        customer.bond = Bond()
         for number, told in enumerate(self.touches):
             for names, name in ((customer.channels, told.channel), (customer.actions, told.action)):
                 if name is not None and name not in names:

@@ -14,10 +14,10 @@ from loyalty import (
     Packing,
     Rules,
     page_numbers,
-    pages_of,
 )
 from loyalty.customer import PAGE_ENTRIES
 from schemas.program import Tier
+from schemas.program_bonds import Bonds
 from tests.loyalty.worlds import DAY, Shard, content, program, purchase, refund, touch
 
 T0 = 1_491_134_006_000
@@ -28,7 +28,7 @@ PACKING = Packing(RULES)
 
 def test_a_new_customer_survives_the_round_trip() -> None:
     packed = PACKING.pack(RULES.new_customer("900"), None, None)
-    assert (packed.written, packed.dropped, pages_of(packed.head)) == ({}, [], 0)
+    assert (packed.written, packed.dropped, page_numbers(packed.head)) == ({}, [], [])
     assert PACKING.pack(PACKING.unpack("900", packed.head, {}), None, None) == packed
     assert PACKING.pack(PACKING.unpack("900", None, {}), None, None) == packed
 
@@ -39,7 +39,7 @@ def test_one_entry_more_than_a_page_holds_seals_it() -> None:
         shard.read(purchase(T0 + number, f"o{number}"))
     shard.save("900")
     head, pages = shard.stored["900"]
-    assert (pages_of(head), pages) == (0, {})
+    assert (page_numbers(head), pages) == ([], {})
     shard.read(touch(T0))
     shard.save("900")
     head, pages = shard.stored["900"]
@@ -153,7 +153,7 @@ def test_state_of_another_format_version_is_refused() -> None:
     with pytest.raises(PackedStateError, match="format version 3, and this worker reads up to 2"):
         PACKING.unpack("900", b"\x03" + head[1:], {})
     with pytest.raises(PackedStateError, match="format version none"):
-        pages_of(b"")
+        page_numbers(b"")
 
 
 def test_state_of_the_format_before_is_read_and_written_anew() -> None:
@@ -217,7 +217,7 @@ def test_one_event_of_a_customer_with_50_000_orders_writes_little_and_takes_litt
     now = T0 + 50_000 * step
     everything = PACKING.pack(customer, now, None)
     pages = everything.written
-    assert pages_of(everything.head) == (50_000 - 1) // PAGE_ENTRIES
+    assert len(page_numbers(everything.head)) == (50_000 - 1) // PAGE_ENTRIES
     for number, event in enumerate(
         [purchase(now, "new"), refund(now, "order-00000123"), purchase(T0, "order-00040000")]
     ):
@@ -227,7 +227,7 @@ def test_one_event_of_a_customer_with_50_000_orders_writes_little_and_takes_litt
         assert len(packed.written) <= 2
         pages |= packed.written
     assert quickest(fold, customer, now) < 0.002
-    customer.rewritten.update(customer.pages)  # what was measured has sealed some, too
+    customer.rewritten.update(dict.fromkeys(customer.pages, True))  # what was measured has sealed some, too
     packed = PACKING.pack(customer, now, None)
     head, pages = packed.head, pages | packed.written
     reloaded = PACKING.unpack("900", head, {n: pages.get(n, b"") or b"" for n in page_numbers(head)})
@@ -244,3 +244,28 @@ def quickest(fold: Rules, customer: Customer, now: int) -> float:
         PACKING.pack(customer, now, None)
         best = min(best, time.perf_counter() - started)
     return best
+
+
+def test_customers_without_bonds_share_one_that_nobody_can_write_to() -> None:
+    rules = Rules(program())
+    one, other = rules.new_customer("900"), rules.new_customer("901")
+    assert one.bond is other.bond is rules.new_customer("902").bond
+    with pytest.raises(AttributeError, match="seq: where no bonds are kept"):
+        one.bond.seq = 1
+    loaded = Packing(rules).unpack("900", Packing(rules).pack(one, None, None).head, {})
+    assert loaded.bond is one.bond
+    assert (one.is_stored, loaded.is_stored) == (False, True)
+
+
+def test_customers_with_bonds_have_each_their_own() -> None:
+    rules = Rules(program(bonds=Bonds()))
+    one, other = rules.new_customer("900"), rules.new_customer("901")
+    one.bond.seq = 1
+    assert other.bond.seq == 0
+    # Packed by a program without: the bond is empty, and its own all the same.
+    plain = Rules(program())
+    head = Packing(plain).pack(plain.new_customer("902"), None, None).head
+    loaded = [Packing(rules).unpack("902", head, {}) for _ in range(2)]
+    assert loaded[0].bond is not loaded[1].bond
+    loaded[0].bond.seq = 1
+    assert loaded[1].bond.seq == 0

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from loyalty.customer import Customer
 from loyalty.packing import Packing
+from loyalty.saving import CustomerWrite
 from streams.protocols import (
     INPUTS,
     Binding,
     Commit,
-    CustomerWrite,
     Due,
     FatalError,
     Mark,

@@ -9,8 +9,9 @@ from redis.asyncio import Redis
 
 from loyalty import Customer, Packing, Rules
 from loyalty.heads import Packed
+from loyalty.saving import CustomerWrite
 from schemas.program import Program
-from streams.protocols import INPUTS, Commit, CustomerWrite, FatalError, Mark, ShardLostError
+from streams.protocols import INPUTS, Commit, FatalError, Mark, ShardLostError
 from streams.redis_store import RedisStore
 from tests.loyalty.worlds import purchase
 from tests.simulation.store import MemoryStore, Partition, Server

@@ -1,14 +1,13 @@
 """Customers and commits for the tests of the store."""
 
-from dataclasses import replace
 from typing import Any
 
 from loyalty import Customer, Packing, Rules
+from loyalty.saving import CustomerWrite
 from schemas.program import Program
 from streams.protocols import (
     PURCHASES,
     Commit,
-    CustomerWrite,
 )
 from tests.loyalty.worlds import DAY, purchase
 from tests.streams.conftest import BEGIN, PREFIX
@@ -45,12 +44,13 @@ class World:
         return customer
 
     def write(self, customer: Customer, **given: Any) -> CustomerWrite:
-        packed = self.packing.pack(customer, START, None)
-        due = self.fold.next_due(customer)
-        made = CustomerWrite(
-            customer.customer_id, packed, readable=self.fold.readable(customer), due=due, due_changed=True
-        )
-        return replace(made, **given)
+        said: dict[str, Any] = {
+            "packed": self.packing.pack(customer, START, None),
+            "readable": self.fold.readable(customer),
+            "due": self.fold.next_due(customer),
+            "due_changed": True,
+        }
+        return CustomerWrite(customer.customer_id, **(said | given))
 
     def same(self, one: Customer, other: Customer) -> None:
         assert one.customer_id == other.customer_id
