@@ -92,14 +92,19 @@ class Page:
     ``purchases`` and ``touches`` are the newest instants that the two topics' horizons must pass before the
     page may be dropped, ``dated`` the newest order time, which must have left the window; -1 where there is
     none. They are kept for sealed pages only.
+
+    ``read`` is what the first ``count`` entries of an open page were read from, without the array's header; None where
+    they are no longer the same (``Customer.changed``), or were written since.
     """
 
-    __slots__ = ("dated", "entries", "number", "purchases", "touches")
+    __slots__ = ("count", "dated", "entries", "number", "purchases", "read", "touches")
 
     def __init__(self, number: int, entries: list[Entry] | None = None) -> None:
         self.number = number
         self.entries: list[Entry] = [] if entries is None else entries
         self.purchases = self.dated = self.touches = -1
+        self.read: bytes | None = None
+        self.count = 0
 
     def seal(self) -> None:
         """Work out until when the page matters."""
@@ -217,6 +222,7 @@ class Customer:
         """Write a new entry into the open page, or into the next where that is full; the page's number."""
         page = self.open
         if len(page.entries) >= PAGE_ENTRIES:
+            page.read = None
             self.pages[page.number] = page
             self.rewritten[page.number] = True
             page = self.open = Page(page.number + 1)
@@ -237,6 +243,8 @@ class Customer:
         """Note that an order that was written before is no longer what it was."""
         if order.page != self.open.number:
             self.rewritten[order.page] = True
+        else:
+            self.open.read = None
 
     def enter(self, order: Order, start: int) -> None:
         """Count an order, if it counts: over the lifetime, and in the window after ``start`` if it lies

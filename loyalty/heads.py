@@ -82,7 +82,8 @@ def write(value: Any) -> bytes:
     try:
         return _encoder.encode(value)
     except OverflowError:
-        return _encoder.encode(_long_as_text(msgspec.to_builtins(value)))
+        parts = [msgspec.msgpack.decode(part) if isinstance(part, msgspec.Raw) else part for part in value]
+        return _encoder.encode(_long_as_text(msgspec.to_builtins(parts)))
 
 
 def _long_as_text(value: Any) -> Any:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
+import msgspec
 from msgspec.structs import astuple
 
 from loyalty.bond import Bond
@@ -101,7 +102,9 @@ class Packing:
                 page = Page(each, read_page(pages[each]))
                 page.seal()
                 customer.pages[each] = page
-        customer.open = Page(number, read_entries(bytes(opened)))
+        content = bytes(opened)
+        customer.open = Page(number, read_entries(content))
+        _keep_read(customer.open, content)
         _index(customer)
         if customer.time is not None:
             customer.arrange(customer.time - program.window)
@@ -141,7 +144,7 @@ class Packing:
         head = (
             *(customer.tier, customer.tier_seq, customer.time),
             *(customer.lifetime_orders, customer.lifetime_monetary, customer.channels),
-            *(_runs(customer.pages), customer.open.number, rows(customer.open.entries)),
+            *(_runs(customer.pages), customer.open.number, _opened(customer.open)),
             customer.generation,
             _beneath(customer, 0 if commands_newest is None else commands_newest - self._ledger),
         )
@@ -274,6 +277,7 @@ class _Keeping:
         if over:
             self.forget(over)
             page.entries = kept
+        page.read = None
 
     def shorten(self, order: Order) -> None:
         """Take from an order its ids and waiting refunds before the horizon, and its name where it is too."""
@@ -318,6 +322,33 @@ class _Keeping:
             )
             customer.touches[:end] = [touch for touch in customer.touches[:end] if id(touch) not in touches]
             customer.tally = None
+
+
+def _keep_read(page: Page, content: bytes) -> None:
+    """Note what an open page was read from."""
+    count = len(page.entries)
+    header = _array_header(count)
+    # Another build may have written a longer header than there must be.
+    if content.startswith(header):
+        page.read, page.count = content[len(header) :], count
+
+
+def _opened(page: Page) -> Any:
+    """The rows of an open page; what was read, with those that are new behind it, where the others are the same. It
+    serves once: to keep it for longer would take more in memory than it saves in time."""
+    read = page.read
+    if read is None:
+        return rows(page.entries)
+    page.read = None
+    new = rows(page.entries[page.count :])
+    if new:
+        read += write(new)[len(_array_header(len(new))) :]
+    return msgspec.Raw(_array_header(len(page.entries)) + read)
+
+
+def _array_header(count: int) -> bytes:
+    """That of a MessagePack array of less than 65,536."""
+    return bytes((0x90 | count,)) if count < 16 else bytes((0xDC, count >> 8, count & 0xFF))
 
 
 def _index(customer: Customer) -> None:

@@ -8,6 +8,7 @@ import pytest
 from loyalty.attribution import Attributions
 from loyalty.customer import PAGE_ENTRIES
 from schemas.event_key import event_key
+from schemas.events import InputEvent
 from schemas.program_bonds import Attribution, Bonds
 from schemas.times import format_ms
 from tests.loyalty.attribution_worlds import World, attributing, bodies, conversions, only
@@ -229,6 +230,18 @@ def test_the_page_of_what_was_told_anew_is_written() -> None:
     customer.rewritten.clear()
     world.attributions.void(customer, 2)
     assert [*customer.rewritten] == [2]
+
+
+@pytest.mark.parametrize(
+    "visit", [purchase(START + 3, "o1", channel="store"), touch(START + 3, "store", action="visit")]
+)
+def test_an_open_page_with_what_was_told_anew_is_no_longer_what_it_was_read_from(visit: InputEvent) -> None:
+    world = World()
+    world.read(visit)
+    page = world.customer.open
+    page.read, page.count = b"its rows", 1
+    assert len(world.read(touch(START, "email"))) == 1
+    assert page.read is None
 
 
 def test_a_program_without_attribution_is_refused() -> None:

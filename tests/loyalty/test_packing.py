@@ -269,3 +269,37 @@ def test_customers_with_bonds_have_each_their_own() -> None:
     assert loaded[0].bond is not loaded[1].bond
     loaded[0].bond.seq = 1
     assert loaded[1].bond.seq == 0
+
+
+@pytest.mark.parametrize("held", [0, 1, PAGE_ENTRIES - 1, PAGE_ENTRIES])
+@pytest.mark.parametrize("new", [0, 1, PAGE_ENTRIES])
+@pytest.mark.parametrize("amount", [1, 1 << 70])
+def test_an_open_page_that_was_read_is_written_with_what_came_since(held: int, new: int, amount: int) -> None:
+    shard = Shard(PROGRAM)
+    shard.customers["900"] = shard.rules.new_customer("900")
+    for number in range(held + new):
+        if number == held:
+            shard.save("900")
+            shard.load("900")
+        shard.read(purchase(T0 + number, f"o{number}", amount))
+    shard.save("900")
+    whole = Shard(PROGRAM)
+    whole.customers["900"] = whole.rules.new_customer("900")
+    for number in range(held + new):
+        whole.read(purchase(T0 + number, f"o{number}", amount))
+    whole.save("900")
+    assert shard.stored == whole.stored
+
+
+@pytest.mark.parametrize("event", [purchase(T0 + 9, "o1"), refund(T0 + 9, "o1", 5), refund(T0 + 9, "new")])
+def test_an_open_page_that_was_read_is_written_as_it_has_become(event: Any) -> None:
+    shard = Shard(PROGRAM)
+    for number in range(3):
+        shard.read(purchase(T0 + number, f"o{number}"))
+    shard.save("900")
+    shard.load("900")
+    shard.read(event)
+    shard.save("900")
+    expected = shard.customers["900"].open.entries
+    shard.load("900")
+    assert shard.customers["900"].open.entries == expected
