@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 #: where as many shards are swept, as one thread works for all.
 _SWEEP_CUSTOMERS = 100
 #: Entries in the outbox from which on a sweep waits for the next one: what an event brings goes out behind them.
-_SWEEP_PENDING = 500
+_SWEEP_PENDING = 1_000
 #: Published records that are looked at in one commit.
 _ADOPT_CUSTOMERS = 500
 #: One transaction publishes about this many entries, and about this many bytes.
