@@ -372,13 +372,12 @@ def _set_told(customer: Customer, conversion: Order | Touch, told: Attributed | 
     conversion.told = told
     if isinstance(conversion, Order):
         customer.changed(conversion)
-    elif _is_in(customer.open.entries, conversion):
-        customer.open.read = None
     else:
         # A touch does not know its page. It is asked only where an online touch came after the visit that it changes.
-        for page in customer.pages.values():
+        for page in (customer.open, *customer.pages.values()):
             if _is_in(page.entries, conversion):
-                customer.rewritten[page.number] = True
+                customer.rewrite(page.number)
+                break
 
 
 def _is_in(entries: Iterable[object], touch: Touch) -> bool:

@@ -94,7 +94,7 @@ class Page:
     none. They are kept for sealed pages only.
 
     ``read`` is what the first ``count`` entries of an open page were read from, without the array's header; None where
-    they are no longer the same (``Customer.changed``), or were written since.
+    they are no longer the same (``Customer.rewrite``), or were written since.
     """
 
     __slots__ = ("count", "dated", "entries", "number", "purchases", "read", "touches")
@@ -213,11 +213,6 @@ class Customer:
         """The newest counted order's time."""
         return self.times[-1] if len(self.times) > self.low else None
 
-    @property
-    def is_blank(self) -> bool:
-        """Whether nothing was ever counted of this customer. Touches may be over, their channels stay."""
-        return self.time is None and not self.channels and not self.bond.seq
-
     def record(self, entry: Entry) -> int:
         """Write a new entry into the open page, or into the next where that is full; the page's number."""
         page = self.open
@@ -241,8 +236,12 @@ class Customer:
 
     def changed(self, order: Order) -> None:
         """Note that an order that was written before is no longer what it was."""
-        if order.page != self.open.number:
-            self.rewritten[order.page] = True
+        self.rewrite(order.page)
+
+    def rewrite(self, number: int) -> None:
+        """Note that an entry of a page is no longer what it was."""
+        if number != self.open.number:
+            self.rewritten[number] = True
         else:
             self.open.read = None
 

@@ -364,6 +364,11 @@ class Shard:
         return self.published.get(customer_id, [])
 
 
+def is_blank(customer: Customer) -> bool:
+    """Whether nothing was ever counted of a customer. Touches may be over, their channels stay."""
+    return customer.time is None and not customer.channels and not customer.bond.seq
+
+
 @contextmanager
 def small_pages(entries: int = 3, ids_in_order: int = 1) -> Iterator[None]:
     """Pages that fill up within a short log."""

@@ -27,7 +27,7 @@ from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, Publishe
 from streams.refold import Before, Decided, Merged, OfBond, Refold
 from streams.telling import OvertakenError, Telling, read_bond_told, read_told
 from streams.topics import BOND_TOPICS, DEAD_LETTERS, TIER_CHANGES
-from tests.loyalty.worlds import Event
+from tests.loyalty.worlds import Event, is_blank
 
 DEAD = "dead"
 Key = tuple[str, int]
@@ -235,7 +235,7 @@ class World:
             shard.offsets = {topic: len(self.logs[topic, p]) for topic in INPUTS}
             shard.newest = attempt.refold.newest[p]
         for customer_id, customer in attempt.customers.items():
-            if not customer.is_blank:
+            if not is_blank(customer):
                 self.shards[home(customer_id.encode(), partitions)].customers[customer_id] = customer
         for part in attempt.staged:
             by_shard: dict[int, list[Entry]] = {}
@@ -259,7 +259,7 @@ class World:
         return bool(self._sent_on)
 
     def customers(self) -> dict[str, Customer]:
-        return {i: c for shard in self.shards.values() for i, c in shard.customers.items() if not c.is_blank}
+        return {i: c for shard in self.shards.values() for i, c in shard.customers.items() if not is_blank(c)}
 
     def check(self) -> None:
         """What must hold of the output, and of the state once all is published."""

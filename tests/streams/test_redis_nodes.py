@@ -17,6 +17,7 @@ from streams.protocols import PURCHASES, Commit, FatalError, Mark, RefusedError,
 from streams.redis_nodes import RedisNodes, connect
 from streams.redis_store import RedisStore
 from streams.settings import Settings
+from tests.loyalty.worlds import is_blank
 from tests.redis_client import each_server
 from tests.redis_cluster import move, move_at_once, moving, owner
 from tests.space import wait_until
@@ -109,7 +110,7 @@ async def test_a_shard_that_has_moved_is_refused_once_and_then_found_with_all_th
         await store.commit(SHARD, "one", 1, more(world))
     await store.commit(SHARD, "two", 1, more(world))
     found = await store.load(SHARD, ["900", "901"], packing)
-    assert [customer.is_blank for customer in found] == [False, False]
+    assert [is_blank(customer) for customer in found] == [False, False]
 
 
 async def test_nothing_is_read_or_written_of_a_shard_that_is_on_its_way(
