@@ -9,12 +9,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from loyalty.why import why_line
 from schemas.fields import ACTION, CUSTOMER_ID, TOUCH_CHANNEL, TextField
+from schemas.murmur2 import home
 from schemas.rejection import RejectedError
 from schemas.times import format_ms, parse_rfc3339
 from streams.app import Pipeline
 from streams.inspection import Inspection, InspectionError
 from streams.permissions import Answer, ElsewhereError, NoPolicyError, NotNowError, Permissions
-from streams.placement import home
 from streams.protocols import FatalError, ShardLostError
 
 #: What follows the id of a customer of whom is asked why.

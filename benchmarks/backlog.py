@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from benchmarks.worker import BenchmarkError
 from cli.demo.data import Event
-from streams.placement import Placement
+from schemas.placing import place_of
 from streams.protocols import PURCHASES
 from streams.settings import Settings
 
@@ -32,7 +32,6 @@ class Backlog:
         """`name` must not be that of another backlog of these servers which is still held."""
         self._settings, self._partitions = settings, partitions
         self._topic = settings.topic(PURCHASES)
-        self._place = Placement(partitions).of
         self._producer = Producer(
             {
                 "bootstrap.servers": settings.brokers,
@@ -60,7 +59,7 @@ class Backlog:
             producer.begin_transaction()
             self.first = self._ends()
             for number, event in enumerate(events, 1):
-                key, partition = self._place(event.key.decode())
+                key, partition = place_of(event.key.decode(), self._partitions)
                 counts[partition] += 1
                 while True:
                     try:

@@ -8,8 +8,8 @@ from typing import Any
 from redis import Redis
 
 from benchmarks.results import Numbers
+from schemas.murmur2 import home
 from streams.keys import ShardKeys
-from streams.placement import Placement
 
 #: Customers that are asked about at a time, and of how many Redis is asked how much memory each key takes.
 _PART = 1_000
@@ -90,9 +90,8 @@ def take_holdings(redis: "Redis", prefix: str, partitions: int, customers: Seque
     what is used is what that has given back. (A server that has worked keeps some 700 kB of its own, such as a
     histogram for each command.)"""
     kept = {kind: Kept() for kind in KINDS}
-    place = Placement(partitions).of
     shards = [ShardKeys(prefix, partition) for partition in range(partitions)]
-    placed = [(shards[place(customer)[1]], customer) for customer in customers]
+    placed = [(shards[home(customer.encode(), partitions)], customer) for customer in customers]
     for part in _parts(placed):
         _content(redis, part, kept)
     every = max(1, len(placed) // _SAMPLE)

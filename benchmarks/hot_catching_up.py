@@ -18,8 +18,8 @@ from benchmarks.orders import DAY_MS, purchases
 from benchmarks.results import Numbers
 from benchmarks.worker import BenchmarkError, create_all, settings_on
 from cli.local_stack import LocalStack
+from schemas.murmur2 import home
 from streams.keys import ShardKeys
-from streams.placement import Placement
 from streams.settings import Settings
 from streams.topics import administration
 
@@ -33,7 +33,7 @@ _EACH = 15
 
 def orders_in_window(redis: Any, settings: Settings, partitions: int) -> int:
     """Of the hot customer, as everybody may read it."""
-    keys = ShardKeys(settings.redis_prefix, Placement(partitions).of(HOT)[1])
+    keys = ShardKeys(settings.redis_prefix, home(HOT.encode(), partitions))
     return int(redis.hget(keys.customer(HOT), "frequency") or 0)
 
 

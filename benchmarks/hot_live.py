@@ -17,9 +17,9 @@ from benchmarks.results import Numbers
 from benchmarks.subscribing import Subscriber, measured
 from benchmarks.worker import BenchmarkError, create_all, settings_on
 from cli.local_stack import LocalStack
+from schemas.murmur2 import home
 from schemas.times import format_ms
 from streams.keys import ShardKeys
-from streams.placement import Placement
 from streams.protocols import PURCHASES
 from streams.settings import ClockKind, Settings
 
@@ -140,11 +140,10 @@ class Live:
         return stretches
 
     def _told(self, rounds: list[dict[str, Numbers]]) -> Numbers:
-        place = Placement(self._partitions).of
-        home = place(HOT)[1]
+        hot = home(HOT.encode(), self._partitions)
         probes: dict[str, list[Probe]] = {"neighbours": [], "others": []}
         for number, probe in enumerate(measured(self._load, self._subscriber)):
-            near = place(f"probe-{number}")[1] == home
+            near = home(f"probe-{number}".encode(), self._partitions) == hot
             probes["neighbours" if near else "others"].append(probe)
         pooled: Numbers = {}
         for group, every in probes.items():

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import confluent_kafka
 
+from schemas.placing import place_of
 from schemas.times import format_ms
-from streams.placement import Placement
 from streams.protocols import PURCHASES
 from streams.settings import Settings
 
@@ -68,14 +68,14 @@ class Sender:
         self._producer = confluent_kafka.Producer(
             {"bootstrap.servers": settings.brokers, "enable.idempotence": True, "linger.ms": 1} | QUIET
         )
-        self._place = Placement(partitions).of
+        self._partitions = partitions
         #: Where to.
         self.topic = settings.topic(PURCHASES)
         self.failure: str | None = None
 
     def send(self, customer_id: str, order: str, amount: str, at: str) -> None:
         """One purchase, without waiting for it."""
-        key, partition = self._place(customer_id)
+        key, partition = place_of(customer_id, self._partitions)
         value = _purchase(customer_id, order, amount, at)
         while True:
             try:

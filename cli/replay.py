@@ -18,7 +18,7 @@ from cli.letters import Choice, DeadLetter, choice_options, chosen, letter_text
 from cli.options import counted, json_option, print_json, settings_options
 from cli.records import reading, shown
 from cli.running import run
-from streams.placement import home
+from schemas.murmur2 import home
 from streams.protocols import INPUTS, FatalError
 from streams.settings import Settings
 from streams.topics import DEAD_LETTERS, administration, describe

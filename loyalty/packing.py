@@ -40,13 +40,12 @@ class Packing:
     """Packs and unpacks the customers of one shard's rules."""
 
     def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+        self.rules = rules
         programs = [rules.program, *([rules.previous.program] if rules.previous else [])]
         # Who is not moved yet will need what the longer of both windows covers.
         self._window = max(program.window for program in programs)
         self._ledger = rules.program.ledger
         bonds = [bonds for bonds in rules.bonds if bonds is not None]
-        self._keeps_bonds = rules.keeps_bonds
         self._policies = [bond.policy for bond in bonds if bond.policy is not None]
         self._touches_kept = max(
             self._ledger,
@@ -68,12 +67,12 @@ class Packing:
         if head is None:
             if pages:
                 raise PackedStateError(f"customer {customer_id!r} has pages but no head")
-            return self._rules.new_customer(customer_id)
+            return self.rules.new_customer(customer_id)
         # All fields at once: to ask for each by its name takes five times as long.
         read = astuple(head)
         tier, tier_seq, time, lifetime_orders, lifetime_monetary, channels = read[:6]
         sealed, number, opened, generation, beneath, bond, actions = read[6:]
-        program = self._rules.program_of(generation)
+        program = self.rules.program_of(generation)
         if program is None:
             raise PackedStateError(f"customer {customer_id!r} is on a program that this worker does not know")
         if tier >= len(program.tiers):
@@ -87,7 +86,7 @@ class Packing:
         customer.channels = channels
         if bond is not None:
             customer.bond, customer.actions = bond, actions
-        elif self._keeps_bonds:
+        elif self.rules.keeps_bonds:
             customer.bond = Bond()
         customer.is_stored = True
         if beneath is None:
@@ -148,7 +147,7 @@ class Packing:
             customer.generation,
             _beneath(customer, 0 if commands_newest is None else commands_newest - self._ledger),
         )
-        if self._keeps_bonds:
+        if self.rules.keeps_bonds:
             if customer.bond.placed and (at := customer.bond.time) is not None:
                 self._forget_places(customer.bond, at)
             return Packed(TAG + write((*head, customer.bond, customer.actions)), written, dropped)
@@ -168,7 +167,7 @@ class Packing:
         if touchpoints_newest is None:
             return 0
         newest = touchpoints_newest
-        if self._keeps_bonds and purchases_newest is not None:
+        if self.rules.keeps_bonds and purchases_newest is not None:
             # Where purchases lag behind, so does the time at which bonds are evaluated.
             newest = min(newest, purchases_newest)
         horizon = newest - self._touches_kept

@@ -9,7 +9,6 @@ from mypy_extensions import mypyc_attr
 from loyalty.customer import UNKNOWN, Customer
 from loyalty.heads import Packed
 from loyalty.packing import Packing
-from loyalty.rules import Rules
 from loyalty.views import Readable
 
 
@@ -53,7 +52,6 @@ class Saving:
 
     def __init__(
         self,
-        rules: Rules,
         packing: Packing,
         purchases_newest: int | None,
         touchpoints_newest: int | None,
@@ -62,7 +60,6 @@ class Saving:
     ) -> None:
         """The instants are those of ``Packing.pack``. ``shown``: of whom the readable hash may say something else now;
         None: of all."""
-        self._rules = rules
         self._packing = packing
         self._purchases_newest = purchases_newest
         self._touchpoints_newest = touchpoints_newest
@@ -73,7 +70,8 @@ class Saving:
 
     def save(self, customers: Sequence[Customer]) -> None:
         """Add the next customers."""
-        rules, packing, shown, writes = self._rules, self._packing, self._shown, self.writes
+        packing, shown, writes = self._packing, self._shown, self.writes
+        rules = packing.rules
         purchases, touchpoints = self._purchases_newest, self._touchpoints_newest
         for customer in customers:
             due = rules.next_due(customer)

@@ -15,7 +15,6 @@ from streams.intake import Intake
 from streams.kafka_log import KafkaLog
 from streams.metrics import Metrics
 from streams.permissions import Permissions
-from streams.placement import Placement
 from streams.preflight import binding
 from streams.protocols import FatalError, MovedOnError, Stop
 from streams.redis_nodes import connect
@@ -66,7 +65,7 @@ def build(settings: Settings, program: Program, cluster: Cluster, partitions: in
     metrics = Metrics()
     metrics.partitions.set(partitions)
     metrics.last_sweep.set_to_current_time()  # until the first one: so long has nothing been heard
-    intake = Intake(settings, program, Placement(partitions))
+    intake = Intake(settings, program, partitions)
     domain = Domain(program, intake, settings.falls_limit, settings.dead_letters_limit)
     bound = binding(settings, program, cluster, partitions)
     store = RedisStore(

@@ -12,7 +12,6 @@ from schemas.program import Program
 from streams.intake import Intake
 from streams.kafka_log import KafkaLog
 from streams.metrics import Metrics
-from streams.placement import Placement
 from streams.preflight import binding
 from streams.protocols import INPUTS, Binding, RefusedError, ShardLostError
 from streams.redis_nodes import connect
@@ -60,7 +59,7 @@ class Mover:
         partitions = bound.partitions
         self._settings = settings
         self._bound = bound
-        self._domain = Domain(program, Intake(settings, program, Placement(partitions)), settings.falls_limit)
+        self._domain = Domain(program, Intake(settings, program, partitions), settings.falls_limit)
         self._store = store
         self._kafka = kafka
         self._reader = _NobodyReads(settings, partitions)

@@ -10,10 +10,10 @@ from loyalty.packing import Packing
 from loyalty.rules import Rules
 from loyalty.views import CustomerView, dump_line
 from loyalty.why import Why, why
+from schemas.murmur2 import home
 from schemas.program import Program
 from schemas.times import format_ms
 from streams.keys import ShardKeys
-from streams.placement import home
 from streams.program_rules import rules_of
 from streams.protocols import COMMANDS, PURCHASES, Binding, FatalError, ShardState
 from streams.redis_nodes import RedisNodes, connect

@@ -10,7 +10,6 @@ from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.reroute import is_rerouted, rerouted_headers
 from streams.outbox import Entry
-from streams.placement import Placement
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Batch, Record
 from streams.settings import Settings
 from streams.topics import DEAD_LETTER_EXTRA_BYTES, DEAD_LETTERS, INPUT_MAX_BYTES
@@ -22,7 +21,7 @@ Events = list[tuple[Record, InputEvent]]
 class Intake:
     """Decodes, validates and places; knows nothing of customers."""
 
-    def __init__(self, settings: Settings, program: Program, placement: Placement) -> None:
+    def __init__(self, settings: Settings, program: Program, partitions: int) -> None:
         decoder = EventDecoder(program)
         self._settings = settings
         self._decode: dict[str, Callable[[Record], InputEvent]] = {
@@ -30,7 +29,7 @@ class Intake:
             TOUCHPOINTS: decoder.touchpoint,
             COMMANDS: decoder.command,
         }
-        self._partitions = placement.partitions
+        self._partitions = partitions
 
     def decode(self, topic: str, record: Record) -> InputEvent:
         """A record of an input, decoded and validated. Raises RejectedError."""

@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.placement import home
+from schemas.murmur2 import home
 from streams.protocols import (
     INPUTS,
     FatalError,

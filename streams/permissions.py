@@ -8,7 +8,7 @@ from loyalty.customer import Customer
 from loyalty.packing import Packing
 from loyalty.rules import Rules
 from loyalty.views import Decision
-from streams.placement import home
+from schemas.murmur2 import home
 from streams.program_rules import rules_of
 from streams.protocols import ShardState, Store
 from streams.settings import ClockKind, Settings

@@ -17,7 +17,6 @@ from streams.intake import Intake
 from streams.kafka_log import KafkaLog
 from streams.merged_log import MergedLog, Positions
 from streams.old_store import OldStore
-from streams.placement import Placement
 from streams.preflight import binding, check_keeps
 from streams.protocols import INPUTS, FatalError, Mark, Published, Stop
 from streams.redis_nodes import connect
@@ -268,7 +267,7 @@ class Rebuild:
 
     async def _begin(self) -> _Work:
         telling, dead = Telling(), set[Place]()
-        intake = Intake(self._settings, self._program, Placement(self._partitions))
+        intake = Intake(self._settings, self._program, self._partitions)
         before = None
         if self._old.bound is not None:
             before = Before(self._old.bound.partitions, self._old.rebuilt, self._old.watermarks)

@@ -15,13 +15,14 @@ from loyalty.rules import Rules
 from loyalty.views import Decision
 from schemas.event_key import event_key
 from schemas.events import InputEvent
+from schemas.murmur2 import home
+from schemas.placing import place_of
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.reroute import is_rerouted
 from streams.awaiting import Cursor
 from streams.intake import Intake
 from streams.outbox import Entry, decision_entry, watermarks
-from streams.placement import Placement, home
 from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, FatalError, Record
 from streams.telling import Reached, Telling, Told, ToldOfBond
 
@@ -124,7 +125,6 @@ class Refold:
         self._ledger = program.ledger
         self._keeps_bonds = program.bonds is not None
         self._intake = intake
-        self._home = Placement(partitions).of
         self._dead = dead
         self._all_dead_are_known = all_dead_are_known
         self._before = before
@@ -156,7 +156,7 @@ class Refold:
                 continue
             try:
                 event = self._intake.decode(topic, record)
-                key, place = self._home(event.customer_id)
+                key, place = place_of(event.customer_id, self.partitions)
                 read = Read(
                     topic,
                     partition,
@@ -288,7 +288,7 @@ class Refold:
             self.telling.bond_adopted(customer_id)
             self._early_bonds.pop(customer_id, None)
         self._now.touched.add(customer_id)
-        self._tell(self._home(customer_id)[1], made)
+        self._tell(home(customer_id.encode(), self.partitions), made)
 
     def _take(self, read: Read, customers: Mapping[str, Customer]) -> None:
         if read.is_rerouted:

@@ -354,7 +354,7 @@ class Shard:
         if commit.topic is not None and commit.newest is not None:
             newest[commit.topic] = commit.newest
         horizons = newest.get(PURCHASES), newest.get(TOUCHPOINTS), newest.get(COMMANDS)
-        saving, customers = Saving(rules, self._packing, *horizons, shown), [*touched.values()]
+        saving, customers = Saving(self._packing, *horizons, shown), [*touched.values()]
         async with self._domain.pace as pace:
             started = time.perf_counter()
             for decision in decided:

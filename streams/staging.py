@@ -11,9 +11,9 @@ import msgspec
 from redis.asyncio import Redis
 
 from loyalty.customer import Customer
+from schemas.murmur2 import home
 from streams.keys import ShardKeys, partition_of, pattern
 from streams.outbox import NOTHING, Entry, decode, encode, whole
-from streams.placement import Placement
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Binding
 from streams.redis_nodes import RedisNodes
 from streams.redis_store import RedisStore, answers
@@ -35,7 +35,6 @@ class Staging:
     def __init__(self, nodes: RedisNodes, settings: Settings, refold: Refold) -> None:
         self._nodes = nodes
         self._refold = refold
-        self._home = Placement(refold.partitions).of
         self._limit = settings.cache_customers
         prefix = staging_prefix(settings)
         # Read by its rules alone: nothing is taken over there.
@@ -60,7 +59,7 @@ class Staging:
         for customer_id in customer_ids:
             customer = cache.pop(customer_id, None)
             if customer is None:
-                missing.setdefault(self._home(customer_id)[1], []).append(customer_id)
+                missing.setdefault(self._partition(customer_id), []).append(customer_id)
             else:
                 cache[customer_id] = found[customer_id] = customer
         for partition, ids in missing.items():
@@ -75,7 +74,7 @@ class Staging:
             customer = self._cache[customer_id]
             if not customer.is_stored:  # but will be, before it leaves the cache
                 customer.is_stored = True
-                self.customers[self._home(customer_id)[1]] += 1
+                self.customers[self._partition(customer_id)] += 1
         await self._publish(folded.entries)
         await self._evict(self._limit)
 
@@ -122,8 +121,11 @@ class Staging:
             del self._cache[customer.customer_id]
             self._changed.discard(customer.customer_id)
 
+    def _partition(self, customer_id: str) -> int:
+        return home(customer_id.encode(), self._refold.partitions)
+
     async def _write(self, customers: Sequence[Customer]) -> None:
-        at_home = [(self._home(customer.customer_id)[1], customer) for customer in customers]
+        at_home = [(self._partition(customer.customer_id), customer) for customer in customers]
         with answers(self._nodes):
             for redis, here in await self._nodes.by_server(at_home):
                 for start in range(0, len(here), _PART):

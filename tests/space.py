@@ -16,8 +16,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from cli.local_server import free_port
 from cli.local_stack import LocalStack
+from schemas.murmur2 import home
 from schemas.program import Program, load_program
-from streams.placement import home
 from streams.protocols import INPUTS
 from streams.settings import Settings
 from streams.topics import administration, create

@@ -15,8 +15,8 @@ from benchmarks.load import purchases
 from benchmarks.results import RESULTS
 from cli.demo.data import Event
 from cli.demo.data import events as of_the_year
+from schemas.murmur2 import home
 from schemas.program import Program
-from streams.placement import home
 from streams.protocols import PURCHASES
 
 #: Records made and published at a time.

@@ -18,8 +18,8 @@ from benchmarks.peers.reference import Reference
 from benchmarks.results import RESULTS
 from cli.demo import data
 from cli.demo.publisher import Publisher
+from schemas.murmur2 import home
 from schemas.program import Program
-from streams.placement import home
 from streams.protocols import PURCHASES
 from streams.settings import Settings
 from streams.topics import configs

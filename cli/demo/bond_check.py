@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from cli.demo.check import Verdict, conversion_key, read_shown, records
 from loyalty.batch_contact import draw
+from schemas.murmur2 import home
 from schemas.program import Program
 from schemas.program_bonds import Bonds, Cap
 from schemas.times import DAY, MINUTE, parse_rfc3339
 from schemas.zones import time_zone
-from streams.placement import home
 from streams.settings import Settings
 from streams.topics import ATTRIBUTIONS, NURTURING_TRIGGERS, SEGMENT_CHANGES
 

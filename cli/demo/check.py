@@ -18,11 +18,11 @@ from schemas.dead_letter import REASON_HEADER
 from schemas.decoding import EventDecoder
 from schemas.events import PurchaseMade, RefundMade, TouchpointMade
 from schemas.money import format_minor
+from schemas.murmur2 import home
 from schemas.program import Program
 from schemas.times import format_ms
 from streams.inspection import Inspection
 from streams.keys import ShardKeys
-from streams.placement import home
 from streams.protocols import PURCHASES
 from streams.settings import Settings, each_host
 from streams.topics import CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES

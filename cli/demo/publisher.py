@@ -7,7 +7,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from cli.demo.data import Event
-from streams.placement import Placement
+from schemas.murmur2 import home
 from streams.protocols import PURCHASES, TOUCHPOINTS
 from streams.settings import Settings
 
@@ -26,7 +26,6 @@ class Publisher:
         self._settings = settings
         self._partitions = partitions
         self._events = events
-        self._place = Placement(partitions).of
         self._read = 0
         self._limit = len(events)
         #: How many the broker has.
@@ -58,7 +57,7 @@ class Publisher:
         # the worker.
         batches: dict[tuple[str, int], Any] = {}
         for topic, key, value, _ in part:
-            to = topic, self._place(key.decode())[1]
+            to = topic, home(key, self._partitions)
             batch = batches.get(to)
             if batch is None:
                 batch = batches[to] = producer.create_batch()

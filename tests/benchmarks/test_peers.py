@@ -28,8 +28,8 @@ from cli.demo import data
 from loyalty.rules import Rules
 from loyalty.views import Change
 from schemas.events import PurchaseMade
+from schemas.murmur2 import home
 from schemas.times import format_ms, parse_rfc3339
-from streams.placement import home
 from streams.preflight import read_program
 from streams.protocols import PURCHASES
 

@@ -17,7 +17,7 @@ import redis
 
 from cli.local_server import free_port
 from cli.local_stack import LocalStack
-from streams.placement import home
+from schemas.murmur2 import home
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KIZUNA = Path(sys.executable).with_name("kizuna")

@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaProducer
 
 from cli.local_stack import LocalStack
 from schemas.dead_letter import Headers, dead_letter_headers, fit
+from schemas.murmur2 import home
 from schemas.rejection import Reason
-from streams.placement import home
 from tests.cli.conftest import KIZUNA, PARTITIONS, Cli
 from tests.cli.shop import records
 

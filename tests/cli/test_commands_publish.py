@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.local_stack import LocalStack
-from streams.placement import home
+from schemas.murmur2 import home
 from tests.cli.conftest import KIZUNA, PARTITIONS, Cli, wait_until
 from tests.cli.shop import purchase, records
 

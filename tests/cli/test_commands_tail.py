@@ -8,7 +8,7 @@ from kafka import KafkaProducer
 
 from cli.local_stack import LocalStack
 from schemas.example_files import OutputExample, output_examples
-from streams.placement import home
+from schemas.murmur2 import home
 from streams.topics import ATTRIBUTIONS, NURTURING_TRIGGERS, SEGMENT_CHANGES
 from tests.cli.conftest import PARTITIONS, ROOT, Cli
 from tests.cli.shop import purchase

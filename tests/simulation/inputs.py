@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from schemas.events import OverrideCommanded, PurchaseMade, RefundMade, TouchpointMade
+from schemas.murmur2 import home
 from schemas.program import Program, Scores
 from schemas.program_tiers import Tier
 from schemas.rejection import Reason
 from schemas.times import format_ms
-from streams.placement import home
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS
 from streams.settings import ClockKind
 from tests.loyalty.worlds import DAY, program

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from schemas.bond_records import TriggerEvent, decode
 from schemas.events import TouchpointMade
+from schemas.murmur2 import home
 from schemas.times import format_ms, parse_rfc3339
-from streams.placement import home
 from streams.protocols import TOUCHPOINTS
 from streams.topics import NURTURING_TRIGGERS
 from tests.simulation.inputs import Said

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from loyalty.customer import Customer
 from loyalty.packing import Packing
+from schemas.murmur2 import home
 from streams.outbox import decode
-from streams.placement import home
 from streams.protocols import (
     INPUTS,
     Commit,

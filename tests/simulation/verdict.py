@@ -11,11 +11,11 @@ import msgspec
 from loyalty.batch import Batch
 from loyalty.packing import Packing
 from loyalty.rules import Rules
+from schemas.murmur2 import home
 from schemas.rejection import Reason
 from schemas.reroute import REROUTED_HEADER, rerouted_headers
 from schemas.tier_change import TierEvent, decode
 from schemas.times import parse_rfc3339
-from streams.placement import home
 from streams.protocols import COMMANDS, INPUTS, PURCHASES
 from streams.settings import ClockKind
 from streams.topics import CUSTOMER_TIERS, DEAD_LETTERS

@@ -25,10 +25,10 @@ from schemas.bond_records import (
 )
 from schemas.event_key import event_key
 from schemas.events import PurchaseMade, RefundMade, TouchpointMade
+from schemas.murmur2 import home
 from schemas.program_bonds import MILLION, Bonds, Cap
 from schemas.times import parse_rfc3339
 from streams.outbox import BOND_TOPIC_OF
-from streams.placement import home
 from streams.protocols import PURCHASES
 from tests.simulation.kafka import LogRecord
 

@@ -43,7 +43,7 @@ class Worker:
         self.link = Link(world, name, self._is_healing)
         settings, program = world.settings, world.program
         self.metrics = Metrics()
-        domain = Domain(program, Intake(settings, program, world.placement), settings.falls_limit)
+        domain = Domain(program, Intake(settings, program, world.partitions), settings.falls_limit)
         # No clock of this machine: a seed gives the same run each time, and others have a turn in every batch.
         looks = count()
         domain.pace = Pace(lambda: next(looks) * SLICE / 3)

@@ -7,7 +7,6 @@ from functools import partial
 from random import Random
 
 from schemas.program import Program
-from streams.placement import Placement
 from streams.protocols import INPUTS, PURCHASES, Binding, Mark, RefusedError
 from streams.settings import ClockKind, Settings
 from streams.topics import DEAD_LETTERS, copartitioned
@@ -41,7 +40,6 @@ class World:
         self.scenario = scenario
         self.program: Program = scenario.program
         self.partitions = scenario.partitions
-        self.placement = Placement(scenario.partitions)
         self.settings = Settings(
             clock=scenario.clock,
             cache_customers=rng.choice((1, 2, 100)),

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from loyalty import Customer, Packing
+from schemas.murmur2 import home
 from schemas.program import Program
-from streams.placement import home
 from streams.program_change import Move, ProgramChange
 from streams.program_rules import rules_of
 from streams.protocols import INPUTS, PURCHASES, Batch, Binding, Mark, UnavailableError

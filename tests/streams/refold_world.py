@@ -16,13 +16,13 @@ import msgspec
 
 from loyalty import Customer, Rules
 from schemas.bond_records import SegmentEvent
+from schemas.murmur2 import home
 from schemas.program import Program
 from schemas.rejection import Reason, RejectedError
 from schemas.reroute import is_rerouted, rerouted_headers
 from schemas.tier_change import TierEvent, decode
 from streams.bonds_told import BondRecord, read_bond
 from streams.outbox import Entry, decision_entry, watermarks
-from streams.placement import home
 from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, Published
 from streams.refold import Before, Decided, Merged, OfBond, Refold
 from streams.telling import OvertakenError, Telling, read_bond_told, read_told

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from loyalty import Customer, Packing
+from schemas.murmur2 import home
 from schemas.program import Program, parse_program
 from schemas.times import format_ms
 from streams.intake import Intake
 from streams.metrics import Metrics
 from streams.outbox import Outbox, decode
-from streams.placement import Placement, home
 from streams.protocols import (
     COMMANDS,
     INPUTS,
@@ -201,7 +201,7 @@ def make_shard(
     token: str = "one",
 ) -> Shard:
     """A shard that nobody has read anything of, or one of this state."""
-    domain = Domain(program, Intake(Settings(), program, Placement(PARTITIONS)), falls_limit)
+    domain = Domain(program, Intake(Settings(), program, PARTITIONS), falls_limit)
     state = state or ShardState(offsets=dict.fromkeys(INPUTS, 0))
     outbox = Outbox(state.outbox_last, map(decode, pending), bound, state.held)
     metrics = metrics or Metrics()

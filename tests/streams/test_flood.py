@@ -5,7 +5,6 @@ import pytest
 from schemas.program import Program
 from streams.flood import Flood
 from streams.intake import Intake
-from streams.placement import Placement
 from streams.protocols import PURCHASES, Batch, FatalError, Stop
 from streams.settings import Settings
 from streams.shard import Domain, Shard
@@ -23,7 +22,7 @@ def bad(start: int, *appended: int) -> Batch:
 
 
 def checked(flood: Flood, program: Program, batch: Batch) -> None:
-    _, entries = Intake(Settings(), program, Placement(PARTITIONS)).read(batch)
+    _, entries = Intake(Settings(), program, PARTITIONS).read(batch)
     flood.check(batch, entries)
 
 
@@ -55,7 +54,7 @@ def test_a_batch_that_was_appended_over_a_long_time_is_no_flood(grocery: Program
 async def test_nothing_of_the_batch_that_is_too_much_is_committed(grocery: Program) -> None:
     store = MemoryStore()
     shard = make_shard(grocery, store, MemoryWriter())
-    limited = Domain(grocery, Intake(Settings(), grocery, Placement(PARTITIONS)), dead_letters_limit=1)
+    limited = Domain(grocery, Intake(Settings(), grocery, PARTITIONS), dead_letters_limit=1)
     shard = Shard(
         PARTITION, "one", store.state, shard.outbox, MemoryWriter(), store, limited, shard._metrics, 100
     )

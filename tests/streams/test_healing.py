@@ -12,7 +12,6 @@ from streams.healing import Healing, read_all, told_of, unpublished
 from streams.intake import Intake
 from streams.metrics import Metrics
 from streams.outbox import WATERMARKS_HEADER, Entry, watermarks
-from streams.placement import Placement
 from streams.protocols import (
     COMMANDS,
     INPUTS,
@@ -80,7 +79,7 @@ class World:
         self.store, self.writer = store or MemoryStore(), MemoryWriter()
         self.shard = make_shard(self.rules, self.store, self.writer, state=self.store.state)
         self.shard.healing = Healing(read_all(PARTITION, published))
-        domain = Domain(self.rules, Intake(Settings(), self.rules, Placement(PARTITIONS)))
+        domain = Domain(self.rules, Intake(Settings(), self.rules, PARTITIONS))
         unused = cast(Any, None)
         self.shards = Shards(Settings(), domain, unused, unused, Metrics(), self.fail, BINDING)
         self.shards._held = {PARTITION: self.shard}

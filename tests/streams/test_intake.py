@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from schemas.murmur2 import home
 from schemas.program import Program
 from schemas.rejection import Reason
 from schemas.reroute import REROUTED_HEADER
 from streams.intake import Intake
-from streams.placement import Placement, home
 from streams.protocols import COMMANDS, PURCHASES, TOUCHPOINTS, Batch
 from streams.settings import Settings
 from streams.topics import DEAD_LETTERS
@@ -22,7 +22,7 @@ HERE = home(b"900", PARTITIONS)
 
 @pytest.fixture
 def intake(grocery: Program) -> Intake:
-    return Intake(Settings(topic_prefix="shop."), grocery, Placement(PARTITIONS))
+    return Intake(Settings(topic_prefix="shop."), grocery, PARTITIONS)
 
 
 def body(**given: Any) -> bytes:

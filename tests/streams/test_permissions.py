@@ -15,7 +15,6 @@ from streams.metrics import Metrics
 from streams.outbox import decode
 from streams.pacing import Pace
 from streams.permissions import ElsewhereError, NoPolicyError, NotNowError, Permissions
-from streams.placement import Placement
 from streams.protocols import RefusedError, ShardState, UnavailableError
 from streams.settings import ClockKind, Settings
 from streams.shard import Domain
@@ -73,7 +72,7 @@ class World:
         unused = cast(Any, None)
         self.failures: list[BaseException] = []
         self.store, self.writer = Store(), MemoryWriter()
-        domain = Domain(rules, Intake(settings, rules, Placement(PARTITIONS)))
+        domain = Domain(rules, Intake(settings, rules, PARTITIONS))
         self.shards = Shards(settings, domain, unused, unused, Metrics(), self._fail, BINDING)
         self.shard = make_shard(rules, self.store, self.writer, **shard)
         self.shards._held = {PARTITION: self.shard}

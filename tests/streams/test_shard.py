@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 import pytest
 
+from schemas.murmur2 import home
 from schemas.program import Program
 from schemas.rejection import Reason
 from streams import parts
 from streams.outbox import decode
-from streams.placement import home
 from streams.protocols import (
     COMMANDS,
     PURCHASES,

@@ -13,7 +13,6 @@ from streams.healing import Healing
 from streams.intake import Intake
 from streams.metrics import Metrics
 from streams.outbox import Outbox
-from streams.placement import Placement
 from streams.protocols import (
     COMMANDS,
     INPUTS,
@@ -91,7 +90,7 @@ def sweeper_of(outside: Outside, program: Program, clock: ClockKind, *held: Swep
     async def fail(error: BaseException) -> None:
         raise error
 
-    domain = Domain(program, Intake(settings, program, Placement(12)))
+    domain = Domain(program, Intake(settings, program, 12))
     metrics, log = Metrics(), cast(Any, outside)
     shards = Shards(settings, domain, cast(Any, SimpleNamespace()), log, metrics, fail, BINDING)
     shards._held = {shard.partition: cast(Any, shard) for shard in held}

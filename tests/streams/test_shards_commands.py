@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
+from schemas.murmur2 import home
 from schemas.program import Program
 from streams.intake import Intake
 from streams.metrics import Metrics
-from streams.placement import Placement, home
 from streams.protocols import COMMANDS, INPUTS, PURCHASES, TOUCHPOINTS, Batch, UnavailableError
 from streams.settings import Settings
 from streams.shard import Domain, Shard
@@ -59,7 +59,7 @@ class World:
         self.failures: list[BaseException] = []
         self.done: list[Batch] = []
         self.stores = {partition: MemoryStore() for partition in (PARTITION, OTHER)}
-        domain = Domain(rules, Intake(Settings(), rules, Placement(PARTITIONS)))
+        domain = Domain(rules, Intake(Settings(), rules, PARTITIONS))
         unused = cast(Any, None)
         self.shards = Shards(Settings(), domain, unused, cast(Any, self.log), Metrics(), self.fail, BINDING)
         self.shards._held = {

@@ -8,7 +8,6 @@ import pytest
 
 from streams.intake import Intake
 from streams.metrics import Metrics
-from streams.placement import Placement
 from streams.protocols import INPUTS, RefusedError
 from streams.settings import Settings
 from streams.shard import Domain, Shard
@@ -48,7 +47,7 @@ async def test_a_loss_while_the_positions_are_being_set_is_not_forgotten(reader:
         raise error
 
     rules, unused = program(), cast(Any, None)
-    domain = Domain(rules, Intake(Settings(), rules, Placement(PARTITIONS)))
+    domain = Domain(rules, Intake(Settings(), rules, PARTITIONS))
     reader.shards = shards = Shards(Settings(), domain, unused, unused, Metrics(), fail, BINDING)
 
     async def take(partitions: list[int], reader: Any) -> list[Shard]:

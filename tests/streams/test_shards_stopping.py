@@ -7,7 +7,6 @@ from typing import Any, cast
 from streams.intake import Intake
 from streams.metrics import Metrics
 from streams.outbox import NOTHING, encode
-from streams.placement import Placement
 from streams.protocols import FatalError, Mark, OutRecord, ShardState
 from streams.settings import Settings
 from streams.shard import Domain
@@ -33,7 +32,7 @@ async def test_a_publisher_that_fails_is_cancelled_with_its_shard_and_the_worker
         told.append("crashed")
 
     rules, unused = program(), cast(Any, None)
-    domain = Domain(rules, Intake(Settings(), rules, Placement(PARTITIONS)))
+    domain = Domain(rules, Intake(Settings(), rules, PARTITIONS))
     shards = Shards(Settings(), domain, unused, unused, Metrics(), fail, BINDING)
     state = ShardState(outbox_last=1)
     shard = make_shard(rules, MemoryStore(), Failing(), state=state, pending=[encode(NOTHING)])

@@ -9,7 +9,6 @@ from schemas.program import Program
 from schemas.tier_change import decode
 from streams.intake import Intake
 from streams.metrics import Metrics
-from streams.placement import Placement
 from streams.protocols import INPUTS, FatalError, Mark, Published, Stop
 from streams.redis_store import RedisStore
 from streams.settings import Settings
@@ -81,7 +80,7 @@ def kafka() -> Kafka:
 @pytest.fixture
 def take(rules: Program, kafka: Kafka, store: RedisStore) -> Callable[[], Any]:
     """Take the shard over, as another worker."""
-    domain = Domain(rules, Intake(Settings(), rules, Placement(12)))
+    domain = Domain(rules, Intake(Settings(), rules, 12))
 
     def spawn(work: Any) -> None:
         work.close()

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.partitioner import murmur2
 
-from streams.placement import Placement, home
+from schemas.murmur2 import home
+from schemas.placing import place_of
 
 
 @given(st.text(max_size=40), st.integers(1, 200))
@@ -13,7 +14,7 @@ def test_a_key_lives_where_kafkas_default_partitioner_puts_it(customer_id: str, 
     # As its DefaultPartitioner has it, which wants a cluster's metadata besides.
     expected = (murmur2(customer_id.encode()) & 0x7FFFFFFF) % partitions
     assert home(customer_id.encode(), partitions) == expected
-    assert Placement(partitions).of(customer_id) == (customer_id.encode(), expected)
+    assert place_of(customer_id, partitions) == (customer_id.encode(), expected)
 
 
 @pytest.mark.parametrize(
