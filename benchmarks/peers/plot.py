@@ -23,8 +23,8 @@ def draw(path: Path, told: Numbers) -> None:
             axes.barh(
                 names, medians, color=[_OURS if name == KIZUNA else _THEIRS for name in names], height=0.62
             )
-            for row, name in enumerate(names):
-                rates = [numbers["whole_per_second"] for numbers in told["rounds"][name]]
+            rounds = [[numbers["whole_per_second"] for numbers in told["rounds"][name]] for name in names]
+            for row, rates in enumerate(rounds):
                 axes.plot(rates, [row] * len(rates), "o", color=_INK, markersize=3.5, alpha=0.6)
                 axes.annotate(
                     f"{medians[row]:,.0f}",
@@ -41,7 +41,7 @@ def draw(path: Path, told: Numbers) -> None:
                 [f"{title}\n({kept})" for title, kept in zip(titles, guarantees, strict=True)],
             )
             axes.set_title(f"{told['title']}: events/s", loc="left", fontsize=14, fontweight="bold")
-            axes.set_xlim(0, max(medians) * 1.15)
+            axes.set_xlim(0, max(map(max, rounds)) * 1.15)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
             axes.spines[:].set_visible(False)
             axes.tick_params(length=0, colors=_INK)
